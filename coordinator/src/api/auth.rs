@@ -1,0 +1,58 @@
+//! Who calls: reads the API key of a request and checks its scope.
+//!
+//! Invariant: every handler but health and the OpenAPI document starts here.
+
+use http::{HeaderMap, StatusCode, header};
+
+use super::Api;
+use super::problem::Problem;
+use crate::keys::Scope;
+
+/// The header that clients of Backend.AI use.
+const TOKEN_HEADER: &str = "x-backendai-token";
+
+fn secret(headers: &HeaderMap) -> Option<&str> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
+        let (scheme, secret) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
+    });
+    bearer.or_else(|| headers.get(TOKEN_HEADER).and_then(|value| value.to_str().ok()).map(str::trim))
+}
+
+impl Api {
+    fn scope(&self, headers: &HeaderMap) -> Result<&Scope, Problem> {
+        secret(headers).and_then(|secret| self.keys.scope_of(secret)).ok_or_else(|| {
+            let detail = "give an API key: Authorization: Bearer <key>";
+            Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+        })
+    }
+
+    /// Only managers.
+    pub(super) fn check_manager(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        match self.scope(headers)? {
+            Scope::Manager => Ok(()),
+            other => Err(wrong_scope(other, "manager")),
+        }
+    }
+
+    /// Managers and those who may look.
+    pub(super) fn check_read(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        match self.scope(headers)? {
+            Scope::Manager | Scope::Read => Ok(()),
+            other @ Scope::Worker { .. } => Err(wrong_scope(other, "manager or read")),
+        }
+    }
+
+    /// Only workers; the scope says of which authorities.
+    pub(super) fn check_worker(&self, headers: &HeaderMap) -> Result<Scope, Problem> {
+        match self.scope(headers)? {
+            scope @ Scope::Worker { .. } => Ok(scope.clone()),
+            other => Err(wrong_scope(other, "worker")),
+        }
+    }
+}
+
+fn wrong_scope(scope: &Scope, wanted: &str) -> Problem {
+    let detail = format!("this needs a key of scope {wanted}; the key given has scope {}", scope.as_str());
+    Problem::new(StatusCode::FORBIDDEN, "wrong_scope", detail)
+}

@@ -1,0 +1,136 @@
+//! Closing: store (tombstone, slot starts to rest) → publish → wait.
+//!
+//! Invariant: after `Closed` no live worker takes a new connection for the circuit.
+
+use std::collections::BTreeMap;
+
+use entities::ids::{AuthorityName, CircuitKey, Generation, OwnerId, Revision, WorkerId};
+use futures_util::{StreamExt, stream};
+
+use super::{CircuitError, CircuitName, Circuits};
+use crate::acks::Wanted;
+use crate::store::{CloseTarget, Closed};
+
+/// Closed circuits are published so many at a time.
+const PUBLISH_CONCURRENCY: usize = 16;
+
+/// How closing ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CloseResult {
+    /// No live worker serves any of it any more.
+    Closed {
+        /// How many circuits were closed now.
+        count: usize,
+    },
+    /// Stored, but these workers may still take connections for a moment.
+    Pending {
+        /// How many circuits were closed now.
+        count: usize,
+        /// The workers that have not said yet.
+        pending: Vec<WorkerId>,
+    },
+}
+
+// === impl Circuits ===
+
+impl Circuits {
+    /// Closes one circuit. Closing again while the key is remembered waits again and ends well.
+    pub async fn close_one(&self, name: &CircuitName) -> Result<CloseResult, CircuitError> {
+        let key = self.key_of(name).await?;
+        let result = self.close(CloseTarget::Key(key.clone())).await?;
+        let closed_nothing = matches!(result, CloseResult::Closed { count: 0 } | CloseResult::Pending { count: 0, .. });
+        if !closed_nothing {
+            return Ok(result);
+        }
+        let Some(tombstone) = self.store.tombstone(&key).await? else { return Err(CircuitError::NotFound) };
+        let closed = Closed { key, authority: tombstone.authority, generation: tombstone.generation };
+        self.release(vec![closed], 0).await
+    }
+
+    /// Closes every circuit of a session or endpoint; none is fine too.
+    pub async fn close_owner(&self, owner: OwnerId) -> Result<CloseResult, CircuitError> {
+        self.close(CloseTarget::Owner(owner)).await
+    }
+
+    pub(super) async fn close(&self, target: CloseTarget) -> Result<CloseResult, CircuitError> {
+        let closed = self.store.close_circuits(&target, self.clock.now_ms()).await?;
+        let count = closed.len();
+        for circuit in &closed {
+            tracing::info!(key = %circuit.key, generation = %circuit.generation, "circuit closed");
+        }
+        self.metrics.circuits_closed_total.inc_by(u64::try_from(count).unwrap_or(0));
+        self.release(closed, count).await
+    }
+
+    /// Publishes that circuits are closed and waits until their workers have let go.
+    async fn release(&self, closed: Vec<Closed>, count: usize) -> Result<CloseResult, CircuitError> {
+        let published: Vec<(Closed, Option<Revision>)> = stream::iter(closed)
+            .map(|circuit| async move {
+                let revision = self.publish_closed(&circuit).await;
+                (circuit, revision)
+            })
+            .buffer_unordered(PUBLISH_CONCURRENCY)
+            .collect()
+            .await;
+        let mut is_published = true;
+        let mut last: BTreeMap<AuthorityName, Wanted> = BTreeMap::new();
+        for (circuit, revision) in &published {
+            let Some(revision) = *revision else {
+                is_published = false;
+                continue;
+            };
+            let wanted = Wanted {
+                authority: circuit.authority.clone(),
+                revision,
+                key: circuit.key.clone(),
+                generation: circuit.generation,
+            };
+            let newest = last.entry(circuit.authority.clone()).or_insert_with(|| wanted.clone());
+            if newest.revision < revision {
+                *newest = wanted;
+            }
+        }
+        let mut pending = Vec::new();
+        for wanted in last.values() {
+            // A release needs no worker: an authority without any has nobody who could still serve.
+            if self.acks.have_all_applied(&wanted.authority, wanted.revision) {
+                continue;
+            }
+            pending.extend(self.acks.wait(wanted, self.timing.apply_timeout).await.pending);
+        }
+        if pending.is_empty() && is_published {
+            self.confirm(&published, &last).await?;
+            Ok(CloseResult::Closed { count })
+        } else {
+            Ok(CloseResult::Pending { count, pending })
+        }
+    }
+
+    /// Lets the released ports' rest count, if every worker, laggards included, has let go of them.
+    async fn confirm(
+        &self,
+        published: &[(Closed, Option<Revision>)],
+        last: &BTreeMap<AuthorityName, Wanted>,
+    ) -> Result<(), CircuitError> {
+        let have_let_go = |authority: &AuthorityName| {
+            last.get(authority).is_some_and(|wanted| self.acks.have_all_applied(authority, wanted.revision))
+        };
+        let keys: Vec<(CircuitKey, Generation)> = published
+            .iter()
+            .filter(|(circuit, _)| have_let_go(&circuit.authority))
+            .map(|(circuit, _)| (circuit.key.clone(), circuit.generation))
+            .collect();
+        Ok(self.store.confirm_ports(&keys).await?)
+    }
+
+    async fn publish_closed(&self, circuit: &Closed) -> Option<Revision> {
+        match self.publisher.publish_closed(&circuit.key, circuit.generation).await {
+            Ok(revision) => Some(revision),
+            Err(error) => {
+                tracing::warn!(key = %circuit.key, %error, "closed but not published; reconcile tries again");
+                self.metrics.publish_failures_total.inc();
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! A circuit as the API shows it.
+//!
+//! Invariant: a view says only what was read from the store or answered by workers; it promises nothing.
+
+use std::collections::BTreeMap;
+
+use entities::authority::Authority;
+use entities::circuit::{AppMode, Backend, CircuitStatus, Protocol};
+use entities::clock::from_unix_ms;
+use entities::frontend::Frontend;
+use entities::ids::Revision;
+use entities::ids::WorkerId;
+use entities::orm::{RowError, from_column};
+use serde::Serialize;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::store::StoredCircuit;
+
+/// One circuit.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct CircuitView {
+    /// This life of the circuit.
+    pub id: Uuid,
+    /// Its unique name, `<owner>:<service>[:<variant>]`.
+    pub key: String,
+    /// Set when the owner is a session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    /// Set when the owner is an inference endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint_id: Option<String>,
+    /// Which service of the owner.
+    pub service: String,
+    /// Tells circuits of one service apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// `interactive` or `inference`.
+    #[schema(value_type = String)]
+    pub app_mode: AppMode,
+    /// What the service speaks.
+    #[schema(value_type = String)]
+    pub protocol: Protocol,
+    /// Which driver carries it.
+    #[schema(value_type = String)]
+    pub backend: Backend,
+    /// Whose workers serve it.
+    pub authority: String,
+    /// The way in.
+    #[schema(value_type = Object)]
+    pub frontend: Frontend,
+    /// Where clients find it; absent if the authority does not take such frontends any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// `PENDING`, `HEALTHY` or `UNHEALTHY`.
+    #[schema(value_type = String)]
+    pub status: CircuitStatus,
+    /// How often the key has changed; also the `ETag`.
+    pub generation: u64,
+    /// How far the edges are with it; absent in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub applied: Option<AppliedView>,
+    /// The replicas.
+    pub targets: Vec<TargetView>,
+    /// How requests are spread.
+    #[schema(value_type = Object)]
+    pub load_balancing: entities::balance::LoadBalancing,
+    /// Who may use it.
+    #[schema(value_type = Object)]
+    pub access: entities::access::Access,
+    /// The caller's own notes.
+    pub labels: BTreeMap<String, String>,
+    /// When it was opened.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When it changed last.
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: OffsetDateTime,
+    /// What the caller should know and did not ask.
+    pub warnings: Vec<WarningView>,
+}
+
+/// How far the edges are.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct AppliedView {
+    /// The registry's revision that they must have; absent while the registry has not taken it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u64>)]
+    pub revision: Option<Revision>,
+    /// Workers that serve it.
+    #[schema(value_type = Vec<String>)]
+    pub workers: Vec<WorkerId>,
+    /// Workers that should and do not yet.
+    #[schema(value_type = Vec<String>)]
+    pub pending: Vec<WorkerId>,
+}
+
+/// One replica.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct TargetView {
+    /// Where it is.
+    pub host: String,
+    /// Where it listens.
+    pub port: u16,
+    /// Its share of the traffic.
+    pub weight: u16,
+    /// Whether it can be used; `null` while nobody has checked.
+    pub healthy: Option<bool>,
+}
+
+/// Something that the caller should know.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct WarningView {
+    /// For programs.
+    pub code: String,
+    /// For people.
+    pub detail: String,
+}
+
+// === impl CircuitView ===
+
+impl CircuitView {
+    /// Shows a stored circuit.
+    pub fn of(
+        circuit: &StoredCircuit,
+        authority: Option<&Authority>,
+        applied: Option<AppliedView>,
+    ) -> Result<Self, RowError> {
+        let row = &circuit.row;
+        let spec = row.circuit_spec()?;
+        let frontend = row.frontend()?;
+        let url = authority.and_then(|authority| authority.url(&frontend));
+        let owner = Some(spec.owner.to_string());
+        let (session_id, endpoint_id) = match spec.app_mode {
+            AppMode::Interactive => (owner, None),
+            AppMode::Inference => (None, owner),
+        };
+        let mut warnings = Vec::new();
+        if spec.access.public {
+            warnings.push(WarningView {
+                code: "public".to_owned(),
+                detail: "anybody who can reach the edge may use this circuit".to_owned(),
+            });
+        }
+        Ok(Self {
+            id: row.id,
+            key: row.key.clone(),
+            session_id,
+            endpoint_id,
+            service: spec.service.to_string(),
+            variant: spec.variant.map(String::from),
+            app_mode: spec.app_mode,
+            protocol: spec.protocol,
+            backend: spec.backend,
+            authority: row.authority.clone(),
+            url,
+            frontend,
+            status: circuit.status,
+            generation: from_column(row.generation),
+            applied,
+            targets: spec.targets.iter().map(TargetView::from).collect(),
+            load_balancing: spec.load_balancing,
+            access: spec.access,
+            labels: spec.labels,
+            created_at: from_unix_ms(row.created_at_ms),
+            updated_at: from_unix_ms(row.updated_at_ms),
+            warnings,
+        })
+    }
+}
+
+impl From<&entities::target::Target> for TargetView {
+    fn from(target: &entities::target::Target) -> Self {
+        Self { host: target.host.as_str().to_owned(), port: target.port.number(), weight: target.weight, healthy: None }
+    }
+}

@@ -1,0 +1,156 @@
+//! The control plane of the App Proxy.
+//!
+//! # Layout
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `api` | warp filters, one file a resource: extract → use case → reply |
+//! | [`circuits`] | use cases of circuits: open, change, close; waits for edges |
+//! | [`workers`] | use cases of workers: register, heartbeat, leave, lose |
+//! | [`acks`] | how far each worker is |
+//! | [`placement`] | pure: which authority gets a circuit |
+//! | [`slots`] | pure: which port or name, and what rests |
+//! | [`store`] | SeaORM; the only place with queries |
+//! | [`publish`] | store → registry |
+//! | [`reconcile`] | level-triggered repair |
+//! | [`keys`], [`config`], [`metrics`] | API keys, time spans, what is counted |
+//!
+//! # Invariants
+//!
+//! * Arrows go `api → circuits, workers → store, publish, placement, slots`: handlers never touch the registry, use
+//!   cases never see warp, nothing here knows the crate `edge`.
+//! * The store is the truth. The registry is written after the commit and never holds what the store never had.
+//! * Time comes from a [`entities::clock::Clock`]; sockets and the shutdown signal come from the caller.
+
+pub mod acks;
+mod api;
+pub mod circuits;
+pub mod config;
+pub mod keys;
+pub mod metrics;
+pub mod placement;
+pub mod publish;
+pub mod reconcile;
+pub mod slots;
+pub mod store;
+pub mod workers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use entities::clock::SharedClock;
+use entities::registry::Registry;
+use entities::registry::layout::Layout;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use acks::Acks;
+use api::Api;
+use circuits::Circuits;
+use config::Config;
+use keys::ApiKeys;
+use metrics::Metrics;
+use publish::Publisher;
+use reconcile::Reconcile;
+use store::{Store, StoreError};
+use workers::{WorkerError, Workers};
+
+pub use api::openapi_document;
+
+/// How long requests that are under way may go on after the shutdown signal.
+const SHUTDOWN_DRAIN: Duration = Duration::from_secs(5);
+
+/// Why a coordinator could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The database cannot be opened.
+    #[error("the store cannot be opened: {0}")]
+    Store(#[from] StoreError),
+    /// The known workers cannot be followed.
+    #[error("the known workers cannot be followed: {0}")]
+    Workers(#[from] WorkerError),
+    /// The client that asks workers cannot be built.
+    #[error("the HTTP client cannot be built: {0}")]
+    Client(#[from] reqwest::Error),
+    /// A metric's name is wrong.
+    #[error("the metrics cannot be set up: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The API's socket cannot be used.
+    #[error("the API's socket cannot be used: {0}")]
+    Socket(#[from] std::io::Error),
+}
+
+/// The sockets of a coordinator.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Where the API answers.
+    pub api: std::net::TcpListener,
+}
+
+/// Runs until `shutdown` becomes true.
+pub async fn run(
+    config: Config,
+    registry: Arc<dyn Registry>,
+    layout: Layout,
+    clock: SharedClock,
+    listeners: Listeners,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), RunError> {
+    let store = Store::open(&config.database_url).await?;
+    let installation_id = store.installation(clock.now_ms()).await?;
+    let keys = Arc::new(ApiKeys::new(config.keys));
+    let metrics = Metrics::new()?;
+    let timing = config.timing;
+    let acks = Acks::new();
+    let publisher = Publisher::new(registry, layout, timing.publish_timeout);
+    let nudge = Arc::new(Notify::new());
+    let client = reqwest::Client::builder().connect_timeout(Duration::from_secs(2)).no_proxy().build()?;
+    let circuits =
+        Circuits::new(store.clone(), publisher.clone(), acks.clone(), Arc::clone(&clock), timing, metrics.clone());
+    let workers = Workers::new(
+        store.clone(),
+        acks.clone(),
+        Arc::clone(&keys),
+        client,
+        Arc::clone(&clock),
+        metrics.clone(),
+        timing.worker_lost_after,
+        Arc::clone(&nudge),
+    );
+    let reconcile = Reconcile::new(
+        store.clone(),
+        publisher,
+        acks,
+        Arc::clone(&clock),
+        timing,
+        metrics.clone(),
+        installation_id,
+        nudge,
+    );
+    workers.follow_known().await?;
+
+    let mut background = JoinSet::new();
+    background.spawn(reconcile.clone().run());
+    background.spawn(workers.clone().run());
+    let api = Api { keys, circuits, workers, reconcile, store, clock, timing, metrics, installation_id };
+    serve(Arc::new(api), listeners, shutdown).await
+}
+
+async fn serve(api: Arc<Api>, listeners: Listeners, mut shutdown: watch::Receiver<bool>) -> Result<(), RunError> {
+    listeners.api.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listeners.api)?;
+    let mut stopping = shutdown.clone();
+    let server = warp::serve(api::routes(api)).incoming(listener).graceful(async move {
+        // A signal that nobody can give any more counts as given.
+        let _ = stopping.wait_for(|is_down| *is_down).await;
+    });
+    let drained = async move {
+        let _ = shutdown.wait_for(|is_down| *is_down).await;
+        tokio::time::sleep(SHUTDOWN_DRAIN).await;
+    };
+    tokio::select! {
+        () = server.run() => {}
+        () = drained => tracing::warn!("some API requests did not end in time"),
+    }
+    Ok(())
+}

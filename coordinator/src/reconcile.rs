@@ -1,0 +1,305 @@
+//! Level-triggered repair: makes the registry equal to the store, whatever was missed.
+//!
+//! Invariant: the registry is listed before the store is read. A key that is in the list but in neither circuits nor
+//! tombstones is then nobody's. No round deletes more than [`deletable`] keys.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use entities::circuit::CircuitStatus;
+use entities::clock::SharedClock;
+use entities::ids::{CircuitId, CircuitKey, Generation, InstallationId, Revision};
+use entities::registry::layout::{CircuitState, Place};
+use entities::registry::{Entry, RegistryError, Swap};
+use tokio::sync::Notify;
+
+use crate::acks::{Acks, Wanted};
+use crate::config::Timing;
+use crate::metrics::Metrics;
+use crate::publish::{PublishError, Publisher};
+use crate::slots::RestRules;
+use crate::store::{ListFilter, Store, StoreError, StoredCircuit, Tombstone};
+
+/// Rows read at a time.
+const PAGE: u64 = 500;
+
+/// After a round that failed.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Keys that one round may delete of `known` ones: more than that is a mistake until a person says otherwise.
+fn deletable(known: usize) -> usize {
+    (known / 10).max(100)
+}
+
+/// Why a round ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The registry failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A key could not be written.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+/// Compares and repairs.
+#[derive(Clone)]
+pub struct Reconcile {
+    store: Store,
+    publisher: Publisher,
+    acks: Acks,
+    clock: SharedClock,
+    timing: Timing,
+    metrics: Metrics,
+    installation_id: InstallationId,
+    nudge: Arc<Notify>,
+    is_complete: Arc<AtomicBool>,
+}
+
+/// What the registry has of a key.
+struct Known {
+    entry: Entry,
+    generation: Option<Generation>,
+}
+
+// === impl Reconcile ===
+
+impl Reconcile {
+    /// A repairer; `nudge` makes it look at once.
+    #[expect(clippy::too_many_arguments, reason = "each part is another thing; a struct would only repeat them")]
+    pub fn new(
+        store: Store,
+        publisher: Publisher,
+        acks: Acks,
+        clock: SharedClock,
+        timing: Timing,
+        metrics: Metrics,
+        installation_id: InstallationId,
+        nudge: Arc<Notify>,
+    ) -> Self {
+        let is_complete = Arc::new(AtomicBool::new(false));
+        Self { store, publisher, acks, clock, timing, metrics, installation_id, nudge, is_complete }
+    }
+
+    /// Whether a first round has filled the registry.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete.load(Ordering::Acquire)
+    }
+
+    /// Runs a round at once, then at every interval or nudge, for ever.
+    pub async fn run(self) {
+        loop {
+            let pause = match self.round().await {
+                Ok(()) => self.timing.reconcile_interval,
+                Err(error) => {
+                    tracing::warn!(%error, "reconcile could not finish a round; trying again");
+                    RETRY_AFTER
+                }
+            };
+            let _ = tokio::time::timeout(pause, self.nudge.notified()).await;
+        }
+    }
+
+    /// One round.
+    pub async fn round(&self) -> Result<(), ReconcileError> {
+        let mut known = self.list_registry().await?;
+        let total = known.len();
+        let mut revisions: HashMap<CircuitKey, Revision> = HashMap::new();
+        let mut unserved: Vec<StoredCircuit> = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.store.list_circuits(&ListFilter { after, limit: PAGE, ..ListFilter::default() }).await?;
+            after = page.last().map(|circuit| circuit.row.key.clone());
+            if after.is_none() {
+                break;
+            }
+            for circuit in page {
+                let Some((key, revision)) = self.repair_open(&circuit, &mut known).await? else { continue };
+                if circuit.status != CircuitStatus::Healthy {
+                    revisions.insert(key, revision);
+                    unserved.push(circuit);
+                }
+            }
+        }
+        for tombstone in self.store.all_tombstones().await? {
+            self.repair_closed(&tombstone, &mut known).await?;
+        }
+        self.delete_strays(known, total).await?;
+        let epoch = self.publisher.declare_complete(self.installation_id).await?;
+        self.acks.set_epoch(epoch);
+        if !self.is_complete.swap(true, Ordering::AcqRel) {
+            tracing::info!(circuits = total, %epoch, "the registry holds every circuit of the store");
+        }
+        self.judge(&unserved, &revisions).await?;
+        self.confirm_ports().await?;
+        self.bury().await?;
+        self.store.forget_rested(&RestRules::from(&self.timing), self.clock.now_ms()).await?;
+        Ok(())
+    }
+
+    async fn list_registry(&self) -> Result<HashMap<CircuitKey, Known>, ReconcileError> {
+        let layout = self.publisher.layout();
+        let listing = self.publisher.registry().list(&layout.circuits()).await?;
+        let mut known = HashMap::with_capacity(listing.entries.len());
+        for entry in listing.entries {
+            let Place::Circuit(key) = layout.parse(&entry.key) else { continue };
+            let generation = CircuitState::decode(&entry.value).ok().map(|state| state.generation());
+            known.insert(key, Known { entry, generation });
+        }
+        Ok(known)
+    }
+
+    /// Brings the registry up to an open circuit; answers its key and the revision that has it.
+    async fn repair_open(
+        &self,
+        circuit: &StoredCircuit,
+        known: &mut HashMap<CircuitKey, Known>,
+    ) -> Result<Option<(CircuitKey, Revision)>, ReconcileError> {
+        let versioned = match circuit.row.versioned() {
+            Ok(versioned) => versioned,
+            Err(error) => {
+                tracing::error!(%error, "a stored circuit does not read and is passed over");
+                return Ok(None);
+            }
+        };
+        let key = versioned.circuit.key.clone();
+        let generation = versioned.generation;
+        let found = known.remove(&key);
+        if let Some(found) = found
+            && found.generation.is_some_and(|published| published >= generation)
+        {
+            return Ok(Some((key, found.entry.revision)));
+        }
+        let revision = match self.publisher.publish_open(versioned).await {
+            Err(PublishError::Envelope(error)) => {
+                tracing::error!(%key, %error, "a stored circuit does not fit into the registry and is passed over");
+                return Ok(None);
+            }
+            outcome => outcome?,
+        };
+        if circuit.row.published_generation < circuit.row.generation {
+            self.metrics.reconcile_repairs_total.inc();
+            tracing::info!(%key, %generation, "published a circuit that the registry did not have");
+            self.store.mark_published(&key, generation).await?;
+        }
+        Ok(Some((key, revision)))
+    }
+
+    async fn repair_closed(
+        &self,
+        tombstone: &Tombstone,
+        known: &mut HashMap<CircuitKey, Known>,
+    ) -> Result<(), ReconcileError> {
+        let Some(found) = known.remove(&tombstone.key) else { return Ok(()) };
+        if found.generation.is_none_or(|published| published < tombstone.generation) {
+            self.publisher.publish_closed(&tombstone.key, tombstone.generation).await?;
+            self.metrics.reconcile_repairs_total.inc();
+            tracing::info!(key = %tombstone.key, "closed a circuit that the registry still had");
+        }
+        Ok(())
+    }
+
+    /// Deletes keys that belong to nobody, unless they are too many to be believed.
+    async fn delete_strays(&self, strays: HashMap<CircuitKey, Known>, total: usize) -> Result<(), ReconcileError> {
+        if strays.len() > deletable(total) {
+            self.metrics.reconcile_refusals_total.inc();
+            tracing::error!(
+                strays = strays.len(),
+                total,
+                "the registry holds many circuits that the store does not know; nothing is deleted, an operator must look"
+            );
+            return Ok(());
+        }
+        for (key, stray) in strays {
+            self.publisher.registry().delete(&stray.entry.key, stray.entry.revision).await?;
+            self.metrics.reconcile_repairs_total.inc();
+            tracing::warn!(%key, "deleted a circuit from the registry that the store does not know");
+        }
+        Ok(())
+    }
+
+    /// Circuits that were not served look again.
+    async fn judge(
+        &self,
+        unserved: &[StoredCircuit],
+        revisions: &HashMap<CircuitKey, Revision>,
+    ) -> Result<(), ReconcileError> {
+        for circuit in unserved {
+            let Ok(versioned) = circuit.row.versioned() else { continue };
+            let key = &versioned.circuit.key;
+            let Some(revision) = revisions.get(key).copied() else { continue };
+            let wanted = Wanted {
+                authority: versioned.circuit.authority.clone(),
+                revision,
+                key: key.clone(),
+                generation: versioned.generation,
+            };
+            if self.acks.look(&wanted).workers.is_empty() || versioned.circuit.targets.is_empty() {
+                continue;
+            }
+            let id = CircuitId(circuit.row.id);
+            let now_ms = self.clock.now_ms();
+            self.store.record_served(id, key, versioned.generation, CircuitStatus::Healthy, now_ms).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets the rest of released ports count when every worker has let go of them.
+    async fn confirm_ports(&self) -> Result<(), ReconcileError> {
+        let registry = self.publisher.registry();
+        let mut confirmed = Vec::new();
+        for port in self.store.unconfirmed_ports(PAGE).await? {
+            let (entry, at) = registry.get(&self.publisher.layout().circuit(&port.key)).await?;
+            // Whatever has replaced the closed envelope since lets go of the old slot too.
+            let (is_published, revision) = match entry {
+                Some(entry) => {
+                    let generation = CircuitState::decode(&entry.value).ok().map(|state| state.generation());
+                    (generation.is_some_and(|generation| generation >= port.generation), entry.revision)
+                }
+                None => (true, at),
+            };
+            if is_published && self.acks.have_all_applied(&port.authority, revision) {
+                confirmed.push((port.key, port.generation));
+            }
+        }
+        Ok(self.store.confirm_ports(&confirmed).await?)
+    }
+
+    /// Forgets closed keys after a while, in the registry first.
+    async fn bury(&self) -> Result<(), ReconcileError> {
+        let life_ms = i64::try_from(self.timing.tombstone_life.as_millis()).unwrap_or(i64::MAX);
+        let before_ms = self.clock.now_ms().saturating_sub(life_ms);
+        let registry = self.publisher.registry();
+        for tombstone in self.store.tombstones_before(before_ms, PAGE).await? {
+            let (entry, _) = registry.get(&self.publisher.layout().circuit(&tombstone.key)).await?;
+            if let Some(entry) = entry {
+                let state = CircuitState::decode(&entry.value).ok();
+                if state != Some(CircuitState::Closed { generation: tombstone.generation }) {
+                    continue;
+                }
+                if registry.delete(&entry.key, entry.revision).await? == Swap::Conflict {
+                    continue;
+                }
+            }
+            self.store.forget_tombstone(&tombstone).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenth_or_a_hundred_may_go() {
+        assert_eq!(deletable(0), 100);
+        assert_eq!(deletable(1_000), 100);
+        assert_eq!(deletable(50_000), 5_000);
+    }
+}

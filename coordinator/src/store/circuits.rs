@@ -1,0 +1,525 @@
+//! Circuits: open, change, close, find.
+//!
+//! Invariant: the generation of a key only grows, across closing and opening again, while its tombstone lives.
+
+use entities::circuit::{CircuitPatch, CircuitSpec, CircuitStatus};
+use entities::frontend::{Frontend, FrontendRequest};
+use entities::ids::{AuthorityName, CircuitId, CircuitKey, Generation, OwnerId, Port, ServiceName};
+use entities::orm::{circuit, circuit_status, from_column, resting_host, resting_port, to_column, tombstone};
+use sea_orm::ActiveValue::Set;
+use sea_orm::sea_query::OnConflict;
+use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+
+use super::rests::{self, HostState, PortState};
+use super::{Store, StoreError, WriteTransaction};
+use crate::placement::Place;
+use crate::slots::{self, RestRules};
+
+/// An open circuit as the store has it.
+#[derive(Debug, Clone)]
+pub struct StoredCircuit {
+    /// The row.
+    pub row: circuit::Model,
+    /// Its status.
+    pub status: CircuitStatus,
+}
+
+/// A closed key whose generation is remembered.
+#[derive(Debug, Clone)]
+pub struct Tombstone {
+    /// Which key.
+    pub key: CircuitKey,
+    /// Whose workers served it.
+    pub authority: AuthorityName,
+    /// The generation that closed it.
+    pub generation: Generation,
+    /// When.
+    pub closed_at_ms: i64,
+}
+
+/// What to open.
+#[derive(Debug, Clone)]
+pub struct NewCircuit {
+    /// What was asked for.
+    pub spec: CircuitSpec,
+    /// Where it goes.
+    pub place: Place,
+    /// When.
+    pub now_ms: i64,
+    /// When released slots may be given again.
+    pub rests: RestRules,
+}
+
+/// How opening ended.
+#[derive(Debug)]
+pub enum OpenOutcome {
+    /// It is stored.
+    Opened(StoredCircuit),
+    /// The key is open already.
+    Exists(StoredCircuit),
+    /// No slot for it.
+    Refused(SlotRefusal),
+}
+
+/// Why there is no slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SlotRefusal {
+    /// Another circuit has the port.
+    #[error("another circuit has the port")]
+    PortTaken,
+    /// The port was released a short while ago.
+    #[error("the port was released a short while ago and still rests")]
+    PortResting,
+    /// A worker could not bind the port.
+    #[error("a worker could not bind the port")]
+    PortBad,
+    /// The range is used up.
+    #[error("no port of the range is free")]
+    NoFreePort,
+    /// Another circuit has the name.
+    #[error("another circuit has the subdomain")]
+    HostTaken,
+    /// The name belonged to somebody else a short while ago.
+    #[error("the subdomain belonged to somebody else a short while ago and still rests")]
+    HostResting,
+    /// Name and domain together are no host name.
+    #[error("subdomain and domain together are longer than a host name can be")]
+    HostTooLong,
+}
+
+/// How a change ended.
+#[derive(Debug)]
+pub enum ChangeOutcome {
+    /// It is stored under a new generation.
+    Changed(StoredCircuit),
+    /// It was like that already.
+    Unchanged(StoredCircuit),
+    /// The generation is not the one that the caller saw.
+    GenerationMismatch(Generation),
+    /// There is no such circuit.
+    NotFound,
+}
+
+/// How moving to another port ended.
+#[derive(Debug)]
+pub enum MoveOutcome {
+    /// It has another port under a new generation.
+    Moved(StoredCircuit),
+    /// There is no other port.
+    NoFreePort,
+    /// It was closed meanwhile.
+    NotFound,
+}
+
+/// What to close.
+#[derive(Debug, Clone)]
+pub enum CloseTarget {
+    /// One circuit.
+    Key(CircuitKey),
+    /// All of a session or endpoint.
+    Owner(OwnerId),
+}
+
+/// A circuit that was just closed.
+#[derive(Debug, Clone)]
+pub struct Closed {
+    /// Which key.
+    pub key: CircuitKey,
+    /// Whose workers served it.
+    pub authority: AuthorityName,
+    /// The generation that closed it.
+    pub generation: Generation,
+}
+
+/// Which circuits to list.
+#[derive(Debug, Clone, Default)]
+pub struct ListFilter {
+    /// Of this session or endpoint.
+    pub owner: Option<OwnerId>,
+    /// Of this service.
+    pub service: Option<ServiceName>,
+    /// With this status.
+    pub status: Option<CircuitStatus>,
+    /// At this authority.
+    pub authority: Option<AuthorityName>,
+    /// After this key.
+    pub after: Option<String>,
+    /// At most so many.
+    pub limit: u64,
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Opens a circuit: takes a slot and stores it, in one transaction.
+    pub async fn open_circuit(&self, new: &NewCircuit) -> Result<OpenOutcome, StoreError> {
+        self.retrying(|| self.try_open(new)).await
+    }
+
+    async fn try_open(&self, new: &NewCircuit) -> Result<OpenOutcome, StoreError> {
+        let write = self.begin().await?;
+        let key = new.spec.key();
+        if let Some(existing) = find_by_key(write.connection(), &key).await? {
+            return Ok(OpenOutcome::Exists(existing));
+        }
+        let frontend = match take_slot(&write, new).await? {
+            Ok(frontend) => frontend,
+            Err(refusal) => return Ok(OpenOutcome::Refused(refusal)),
+        };
+        let closed = tombstone::Entity::find_by_id(key.as_str()).one(write.connection()).await?;
+        let last_generation = closed.as_ref().map_or(0, |row| row.generation);
+        if closed.is_some() {
+            tombstone::Entity::delete_by_id(key.as_str()).exec(write.connection()).await?;
+        }
+        let (port, subdomain, host) = slot_columns(&frontend);
+        let row = circuit::Model {
+            id: CircuitId::random().0,
+            key: key.to_string(),
+            owner: new.spec.owner.to_string(),
+            service: new.spec.service.to_string(),
+            authority: new.place.authority().name.to_string(),
+            port,
+            subdomain,
+            host,
+            spec: serde_json::to_value(&new.spec)?,
+            generation: last_generation.saturating_add(1),
+            published_generation: 0,
+            created_at_ms: new.now_ms,
+            updated_at_ms: new.now_ms,
+        };
+        let status = circuit_status::ActiveModel {
+            circuit_id: Set(row.id),
+            status: Set(CircuitStatus::Pending.as_str().to_owned()),
+            changed_at_ms: Set(new.now_ms),
+        };
+        let inserted = circuit::ActiveModel::from(row.clone()).reset_all();
+        circuit::Entity::insert(inserted).exec_without_returning(write.connection()).await?;
+        circuit_status::Entity::insert(status).exec_without_returning(write.connection()).await?;
+        write.commit().await?;
+        Ok(OpenOutcome::Opened(StoredCircuit { row, status: CircuitStatus::Pending }))
+    }
+
+    /// Gives a circuit another port after a worker could not bind `refused`, which is passed over from then on.
+    pub async fn move_port(
+        &self,
+        new: &NewCircuit,
+        id: CircuitId,
+        refused: Port,
+        code: &str,
+    ) -> Result<MoveOutcome, StoreError> {
+        self.retrying(|| self.try_move_port(new, id, refused, code)).await
+    }
+
+    async fn try_move_port(
+        &self,
+        new: &NewCircuit,
+        id: CircuitId,
+        refused: Port,
+        code: &str,
+    ) -> Result<MoveOutcome, StoreError> {
+        let write = self.begin().await?;
+        let authority = &new.place.authority().name;
+        rests::mark_bad(write.connection(), authority, refused, code, new.now_ms).await?;
+        let found = circuit::Entity::find_by_id(id.0).one(write.connection()).await?;
+        let slot = take_slot(&write, new).await?;
+        let (Some(row), Ok(frontend)) = (&found, &slot) else {
+            write.commit().await?;
+            return Ok(if found.is_none() { MoveOutcome::NotFound } else { MoveOutcome::NoFreePort });
+        };
+        let (port, subdomain, host) = slot_columns(frontend);
+        let moved = circuit::Model {
+            port,
+            subdomain,
+            host,
+            generation: row.generation.saturating_add(1),
+            updated_at_ms: new.now_ms,
+            ..row.clone()
+        };
+        let is_current = update(&write, &moved).await?;
+        write.commit().await?;
+        Ok(if is_current {
+            MoveOutcome::Moved(StoredCircuit { row: moved, status: CircuitStatus::Pending })
+        } else {
+            MoveOutcome::NotFound
+        })
+    }
+
+    /// Changes a circuit, if it still has the generation that the caller saw.
+    pub async fn change_circuit(
+        &self,
+        key: &CircuitKey,
+        expected: Option<Generation>,
+        patch: &CircuitPatch,
+        now_ms: i64,
+    ) -> Result<ChangeOutcome, StoreError> {
+        let write = self.begin().await?;
+        let Some(StoredCircuit { row, status }) = find_by_key(write.connection(), key).await? else {
+            return Ok(ChangeOutcome::NotFound);
+        };
+        let generation = row.generation();
+        if expected.is_some_and(|expected| expected != generation) {
+            return Ok(ChangeOutcome::GenerationMismatch(generation));
+        }
+        let spec = row.circuit_spec()?;
+        let changed = patch.clone().applied_to(&spec);
+        if changed == spec {
+            return Ok(ChangeOutcome::Unchanged(StoredCircuit { row, status }));
+        }
+        let next = circuit::Model {
+            spec: serde_json::to_value(&changed)?,
+            generation: to_column(generation.next().0),
+            updated_at_ms: now_ms,
+            ..row
+        };
+        if !update(&write, &next).await? {
+            return Ok(ChangeOutcome::GenerationMismatch(generation));
+        }
+        write.commit().await?;
+        Ok(ChangeOutcome::Changed(StoredCircuit { row: next, status }))
+    }
+
+    /// Closes circuits: their slots start to rest and their keys keep their generation.
+    pub async fn close_circuits(&self, target: &CloseTarget, now_ms: i64) -> Result<Vec<Closed>, StoreError> {
+        let write = self.begin().await?;
+        let query = match target {
+            CloseTarget::Key(key) => circuit::Entity::find().filter(circuit::Column::Key.eq(key.as_str())),
+            CloseTarget::Owner(owner) => circuit::Entity::find().filter(circuit::Column::Owner.eq(owner.as_str())),
+        };
+        let rows = query.all(write.connection()).await?;
+        let mut closed = Vec::with_capacity(rows.len());
+        for row in rows {
+            closed.push(close_row(&write, row, now_ms).await?);
+        }
+        write.commit().await?;
+        Ok(closed)
+    }
+
+    /// One circuit by its key.
+    pub async fn circuit_by_key(&self, key: &CircuitKey) -> Result<Option<StoredCircuit>, StoreError> {
+        find_by_key(&self.database, key).await
+    }
+
+    /// One circuit by its id.
+    pub async fn circuit_by_id(&self, id: CircuitId) -> Result<Option<StoredCircuit>, StoreError> {
+        let found =
+            circuit::Entity::find_by_id(id.0).find_also_related(circuit_status::Entity).one(&self.database).await?;
+        Ok(found.map(StoredCircuit::from))
+    }
+
+    /// The tombstone of a key.
+    pub async fn tombstone(&self, key: &CircuitKey) -> Result<Option<Tombstone>, StoreError> {
+        let found = tombstone::Entity::find_by_id(key.as_str()).one(&self.database).await?;
+        found.map(Tombstone::try_from).transpose()
+    }
+
+    /// Circuits in the order of their keys.
+    pub async fn list_circuits(&self, filter: &ListFilter) -> Result<Vec<StoredCircuit>, StoreError> {
+        let mut query = circuit::Entity::find().find_also_related(circuit_status::Entity);
+        if let Some(owner) = &filter.owner {
+            query = query.filter(circuit::Column::Owner.eq(owner.as_str()));
+        }
+        if let Some(service) = &filter.service {
+            query = query.filter(circuit::Column::Service.eq(service.as_str()));
+        }
+        if let Some(authority) = &filter.authority {
+            query = query.filter(circuit::Column::Authority.eq(authority.as_str()));
+        }
+        if let Some(status) = filter.status {
+            query = query.filter(circuit_status::Column::Status.eq(status.as_str()));
+        }
+        if let Some(after) = &filter.after {
+            query = query.filter(circuit::Column::Key.gt(after.as_str()));
+        }
+        let found = query.order_by_asc(circuit::Column::Key).limit(filter.limit).all(&self.database).await?;
+        Ok(found.into_iter().map(StoredCircuit::from).collect())
+    }
+
+    /// Every tombstone that was closed before `closed_before_ms`, the oldest first.
+    pub async fn tombstones_before(&self, closed_before_ms: i64, limit: u64) -> Result<Vec<Tombstone>, StoreError> {
+        let rows = tombstone::Entity::find()
+            .filter(tombstone::Column::ClosedAtMs.lt(closed_before_ms))
+            .order_by_asc(tombstone::Column::ClosedAtMs)
+            .limit(limit)
+            .all(&self.database)
+            .await?;
+        rows.into_iter().map(Tombstone::try_from).collect()
+    }
+
+    /// Every tombstone.
+    pub async fn all_tombstones(&self) -> Result<Vec<Tombstone>, StoreError> {
+        let rows = tombstone::Entity::find().all(&self.database).await?;
+        rows.into_iter().map(Tombstone::try_from).collect()
+    }
+
+    /// Forgets a closed key, unless it has been opened and closed again since.
+    pub async fn forget_tombstone(&self, tombstone: &Tombstone) -> Result<(), StoreError> {
+        tombstone::Entity::delete_many()
+            .filter(tombstone::Column::Key.eq(tombstone.key.as_str()))
+            .filter(tombstone::Column::Generation.eq(to_column(tombstone.generation.0)))
+            .exec(&self.database)
+            .await?;
+        Ok(())
+    }
+}
+
+async fn find_by_key(connection: &impl ConnectionTrait, key: &CircuitKey) -> Result<Option<StoredCircuit>, StoreError> {
+    let found = circuit::Entity::find()
+        .find_also_related(circuit_status::Entity)
+        .filter(circuit::Column::Key.eq(key.as_str()))
+        .one(connection)
+        .await?;
+    Ok(found.map(StoredCircuit::from))
+}
+
+/// Writes a row if its generation is still the one before; tells whether it was.
+async fn update(write: &WriteTransaction, next: &circuit::Model) -> Result<bool, StoreError> {
+    let result = circuit::Entity::update_many()
+        .set(circuit::ActiveModel {
+            port: Set(next.port),
+            subdomain: Set(next.subdomain.clone()),
+            host: Set(next.host.clone()),
+            spec: Set(next.spec.clone()),
+            generation: Set(next.generation),
+            updated_at_ms: Set(next.updated_at_ms),
+            ..Default::default()
+        })
+        .filter(circuit::Column::Id.eq(next.id))
+        .filter(circuit::Column::Generation.eq(next.generation - 1))
+        .exec(write.connection())
+        .await?;
+    Ok(result.rows_affected == 1)
+}
+
+async fn close_row(write: &WriteTransaction, row: circuit::Model, now_ms: i64) -> Result<Closed, StoreError> {
+    let spec = row.circuit_spec()?;
+    let generation = row.generation().next();
+    circuit::Entity::delete_by_id(row.id).exec(write.connection()).await?;
+    let closed = tombstone::ActiveModel {
+        key: Set(row.key.clone()),
+        authority: Set(row.authority.clone()),
+        generation: Set(to_column(generation.0)),
+        closed_at_ms: Set(now_ms),
+    };
+    tombstone::Entity::insert(closed).exec_without_returning(write.connection()).await?;
+    if let Some(port) = row.port {
+        let resting = resting_port::ActiveModel {
+            authority: Set(row.authority.clone()),
+            port: Set(port),
+            key: Set(row.key.clone()),
+            generation: Set(to_column(generation.0)),
+            is_confirmed: Set(false),
+            released_at_ms: Set(now_ms),
+        };
+        let replace = OnConflict::columns([resting_port::Column::Authority, resting_port::Column::Port])
+            .update_columns([
+                resting_port::Column::Key,
+                resting_port::Column::Generation,
+                resting_port::Column::IsConfirmed,
+                resting_port::Column::ReleasedAtMs,
+            ])
+            .to_owned();
+        resting_port::Entity::insert(resting).on_conflict(replace).exec_without_returning(write.connection()).await?;
+    }
+    if let Some(host) = &row.host {
+        let resting = resting_host::ActiveModel {
+            host: Set(host.clone()),
+            tenant: Set(spec.tenant().to_string()),
+            released_at_ms: Set(now_ms),
+        };
+        let replace = OnConflict::column(resting_host::Column::Host)
+            .update_columns([resting_host::Column::Tenant, resting_host::Column::ReleasedAtMs])
+            .to_owned();
+        resting_host::Entity::insert(resting).on_conflict(replace).exec_without_returning(write.connection()).await?;
+    }
+    let versioned_key = row.key.parse().map_err(|_| unreadable(&row, "key"))?;
+    let authority = row.authority.parse().map_err(|_| unreadable(&row, "authority"))?;
+    Ok(Closed { key: versioned_key, authority, generation })
+}
+
+fn unreadable(row: &circuit::Model, column: &str) -> StoreError {
+    let reason = format!("column {column} does not parse");
+    StoreError::Row(entities::orm::RowError { table: "circuits", row: row.key.clone(), reason })
+}
+
+fn slot_columns(frontend: &Frontend) -> (Option<i32>, Option<String>, Option<String>) {
+    match frontend {
+        Frontend::Port { port } => (Some(i32::from(port.number())), None, None),
+        Frontend::Subdomain { subdomain, host } => (None, Some(subdomain.to_string()), Some(host.to_string())),
+    }
+}
+
+/// Finds the slot that a circuit gets. The unique indexes have the last word when it is inserted.
+async fn take_slot(write: &WriteTransaction, new: &NewCircuit) -> Result<Result<Frontend, SlotRefusal>, StoreError> {
+    match &new.place {
+        Place::Port(authority, part) => {
+            let requested = match &new.spec.frontend {
+                FrontendRequest::Port { port } => *port,
+                FrontendRequest::Subdomain { .. } => None,
+            };
+            let connection = write.connection();
+            let name = &authority.name;
+            if let Some(port) = requested {
+                let states = rests::port_states(connection, name, &[port], &new.rests, new.now_ms).await?;
+                return Ok(match states.first() {
+                    Some((_, PortState::Taken)) => Err(SlotRefusal::PortTaken),
+                    Some((_, PortState::Resting)) => Err(SlotRefusal::PortResting),
+                    Some((_, PortState::Bad)) => Err(SlotRefusal::PortBad),
+                    Some((_, PortState::Free)) | None => Ok(Frontend::Port { port }),
+                });
+            }
+            let drawn = slots::draw_ports(part.ports, &mut rand::rng());
+            let states = rests::port_states(connection, name, &drawn, &new.rests, new.now_ms).await?;
+            if let Some((port, _)) = states.iter().find(|(_, state)| *state == PortState::Free) {
+                return Ok(Ok(Frontend::Port { port: *port }));
+            }
+            let blocked = rests::blocked_ports(connection, name, &new.rests, new.now_ms).await?;
+            let found = slots::find_free(part.ports, |port| blocked.contains(&port), &mut rand::rng());
+            Ok(found.map(|port| Frontend::Port { port }).ok_or(SlotRefusal::NoFreePort))
+        }
+        Place::Subdomain(_, part) => {
+            let requested = match &new.spec.frontend {
+                FrontendRequest::Subdomain { subdomain } => subdomain.clone(),
+                FrontendRequest::Port { .. } => None,
+            };
+            let generated = || slots::generate_subdomain(&new.spec.service, &mut rand::rng());
+            let Ok(subdomain) = requested.map_or_else(generated, Ok) else {
+                return Ok(Err(SlotRefusal::HostTooLong));
+            };
+            let Ok(host) = subdomain.under(&part.domain) else { return Ok(Err(SlotRefusal::HostTooLong)) };
+            let tenant = new.spec.tenant().to_string();
+            let state = rests::host_state(write.connection(), &host, &tenant, &new.rests, new.now_ms).await?;
+            Ok(match state {
+                HostState::Free => Ok(Frontend::Subdomain { subdomain, host }),
+                HostState::Taken => Err(SlotRefusal::HostTaken),
+                HostState::Resting => Err(SlotRefusal::HostResting),
+            })
+        }
+    }
+}
+
+// === impl StoredCircuit ===
+
+impl From<(circuit::Model, Option<circuit_status::Model>)> for StoredCircuit {
+    fn from((row, status): (circuit::Model, Option<circuit_status::Model>)) -> Self {
+        let status = status.map_or(CircuitStatus::Pending, |status| status.circuit_status());
+        Self { row, status }
+    }
+}
+
+// === impl Tombstone ===
+
+impl TryFrom<tombstone::Model> for Tombstone {
+    type Error = StoreError;
+
+    fn try_from(row: tombstone::Model) -> Result<Self, StoreError> {
+        let unreadable = |reason: String| {
+            StoreError::Row(entities::orm::RowError { table: "tombstones", row: row.key.clone(), reason })
+        };
+        Ok(Self {
+            key: row.key.parse().map_err(|error| unreadable(format!("{error}")))?,
+            authority: row.authority.parse().map_err(|error| unreadable(format!("{error}")))?,
+            generation: Generation(from_column(row.generation)),
+            closed_at_ms: row.closed_at_ms,
+        })
+    }
+}

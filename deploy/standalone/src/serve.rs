@@ -1,0 +1,233 @@
+//! Joins a coordinator and an edge in one process.
+//!
+//! Invariant: the edge ends before the coordinator, so that it can say goodbye and nobody is told of a dead edge.
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use coordinator::config::Timing;
+use coordinator::keys::{ApiKey, Scope};
+use entities::authority::{Authority, DomainFrontends, PortFrontends, PortRange, Scheme};
+use entities::clock::SharedClock;
+use entities::host::HostName;
+use entities::ids::{AuthorityName, NameError, Port, WorkerId};
+use entities::registry::layout::Layout;
+use entities::registry::memory::MemoryRegistry;
+use entities::target::TargetHost;
+use tokio::sync::watch;
+
+use crate::data::Keys;
+
+/// The one authority and the one worker of a standalone proxy.
+const NAME: &str = "standalone";
+
+/// How a standalone proxy runs.
+#[derive(Clone)]
+pub struct Config {
+    /// The store.
+    pub database_url: String,
+    /// Who may call the API.
+    pub keys: Keys,
+    /// Where subdomain circuits have their names.
+    pub domain: HostName,
+    /// Which ports circuits may get.
+    pub ports: PortRange,
+    /// Where those ports listen.
+    pub port_address: IpAddr,
+    /// The host that clients use for them.
+    pub port_host: TargetHost,
+    /// The scheme that clients use.
+    pub public_scheme: Scheme,
+    /// The port that clients use for subdomains.
+    pub public_port: Port,
+    /// The coordinator's time spans.
+    pub timing: Timing,
+}
+
+/// The sockets of a standalone proxy.
+#[derive(Debug)]
+pub struct Listeners {
+    api: TcpListener,
+    edge: TcpListener,
+}
+
+/// Why a standalone proxy could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A socket cannot be bound.
+    #[error("{what} cannot listen on {address}: {error}; choose another with {option}")]
+    Bind {
+        /// Which socket.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// What the operating system says.
+        error: std::io::Error,
+        /// The option that moves it.
+        option: &'static str,
+    },
+    /// A bound socket does not say where it is.
+    #[error("a socket does not say where it listens: {0}")]
+    Socket(#[from] std::io::Error),
+    /// A name of ours is wrong.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The coordinator cannot run.
+    #[error(transparent)]
+    Coordinator(#[from] coordinator::RunError),
+    /// The edge cannot run.
+    #[error(transparent)]
+    Edge(#[from] edge::RunError),
+    /// A part of the program failed, which is a defect.
+    #[error("a part of the program failed: {0}")]
+    Part(#[from] tokio::task::JoinError),
+}
+
+// === impl Listeners ===
+
+impl Listeners {
+    /// Binds both; port 0 takes any free one.
+    pub fn bind(api: SocketAddr, edge: SocketAddr) -> Result<Self, ServeError> {
+        let bind = |what, address, option| {
+            TcpListener::bind(address).map_err(|error| ServeError::Bind { what, address, error, option })
+        };
+        Ok(Self { api: bind("the API", api, "--api")?, edge: bind("the edge", edge, "--edge")? })
+    }
+
+    /// Where the API listens.
+    pub fn api_address(&self) -> Result<SocketAddr, ServeError> {
+        Ok(self.api.local_addr()?)
+    }
+
+    /// Where the edge listens.
+    pub fn edge_address(&self) -> Result<SocketAddr, ServeError> {
+        Ok(self.edge.local_addr()?)
+    }
+}
+
+/// The registry between the two.
+pub fn new_registry() -> MemoryRegistry {
+    MemoryRegistry::new()
+}
+
+/// Runs until `shutdown` becomes true.
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    clock: SharedClock,
+    registry: MemoryRegistry,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), ServeError> {
+    let api = local(listeners.api_address()?);
+    let edge = local(listeners.edge_address()?);
+    tracing::info!(address = %listeners.api_address()?, "the API listens");
+    tracing::info!(address = %listeners.edge_address()?, "the edge listens");
+    warn_of_ephemeral_ports(config.ports);
+
+    let (stop_coordinator, coordinator_stopped) = watch::channel(false);
+    let (stop_edge, edge_stopped) = watch::channel(false);
+    let edge_config = edge_config(&config, api, edge)?;
+    let mut coordinator = tokio::spawn(coordinator::run(
+        coordinator_config(&config)?,
+        Arc::new(registry.clone()),
+        Layout::default(),
+        clock,
+        coordinator::Listeners { api: listeners.api },
+        coordinator_stopped,
+    ));
+    let mut edge = tokio::spawn(edge::run(
+        edge_config,
+        Arc::new(registry),
+        Layout::default(),
+        edge::Listeners { traffic: listeners.edge },
+        edge_stopped,
+    ));
+    tokio::select! {
+        // A signal that nobody can give any more counts as given.
+        _ = shutdown.wait_for(|is_down| *is_down) => {}
+        ended = &mut coordinator => {
+            edge.abort();
+            return Ok(ended??);
+        }
+        ended = &mut edge => {
+            coordinator.abort();
+            return Ok(ended??);
+        }
+    }
+    stop_edge.send_replace(true);
+    let edge_ended = edge.await?;
+    stop_coordinator.send_replace(true);
+    let coordinator_ended = coordinator.await?;
+    edge_ended?;
+    Ok(coordinator_ended?)
+}
+
+fn coordinator_config(config: &Config) -> Result<coordinator::config::Config, ServeError> {
+    let authority: AuthorityName = NAME.parse()?;
+    let keys = vec![
+        ApiKey::new(config.keys.manager.clone(), Scope::Manager),
+        ApiKey::new(config.keys.read.clone(), Scope::Read),
+        ApiKey::new(config.keys.worker.clone(), Scope::Worker { authorities: vec![authority] }),
+    ];
+    Ok(coordinator::config::Config { database_url: config.database_url.clone(), keys, timing: config.timing })
+}
+
+fn edge_config(config: &Config, api: SocketAddr, edge: SocketAddr) -> Result<edge::Config, ServeError> {
+    let authority = Authority {
+        name: NAME.parse()?,
+        subdomains: Some(DomainFrontends {
+            domain: config.domain.clone(),
+            public_scheme: config.public_scheme,
+            public_port: config.public_port,
+        }),
+        ports: Some(PortFrontends {
+            host: config.port_host.clone(),
+            ports: config.ports,
+            public_scheme: config.public_scheme,
+        }),
+    };
+    let worker_id: WorkerId = NAME.parse()?;
+    let edge_url = format!("http://{edge}");
+    let api_url = format!("http://{api}");
+    let mut settings = edge::Config::new(worker_id, authority, edge_url, api_url, config.keys.worker.clone());
+    settings.port_address = config.port_address;
+    Ok(settings)
+}
+
+/// Where to connect to a socket that may listen on every address.
+pub(crate) fn local(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from(([127, 0, 0, 1], address.port())),
+        IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], address.port())),
+        _ => address,
+    }
+}
+
+/// Every port and connection is a file descriptor: takes as many as the system lets this process have.
+pub fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, hard)) if soft < hard => match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+            Ok(()) => tracing::debug!(from = soft, to = hard, "raised the limit of open files"),
+            Err(error) => tracing::warn!(soft, %error, "the limit of open files stays low"),
+        },
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of open files is unknown"),
+    }
+}
+
+/// The kernel gives ports of this range to outgoing connections, so binding one of them fails now and then.
+fn warn_of_ephemeral_ports(ports: PortRange) {
+    const SETTING: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+    let Ok(text) = std::fs::read_to_string(SETTING) else { return };
+    let mut numbers = text.split_whitespace().filter_map(|number| number.parse::<u16>().ok());
+    let (Some(first), Some(last)) = (numbers.next(), numbers.next()) else { return };
+    let overlaps = ports.first().number() <= last && ports.at(ports.len() - 1).number() >= first;
+    if overlaps {
+        tracing::warn!(
+            %ports,
+            ephemeral = %format!("{first}-{last}"),
+            "ports of circuits overlap with those of outgoing connections; reserve them with the sysctl net.ipv4.ip_local_reserved_ports"
+        );
+    }
+}

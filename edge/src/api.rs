@@ -1,0 +1,205 @@
+//! The worker API: what coordinators, probes and operators ask an edge.
+//!
+//! Invariant: `/v2/sync` is answered to the holder of the worker key only, `/metrics` and `/status` to allowed
+//! addresses only, and nothing here changes anything.
+
+mod key;
+mod query;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use entities::host::is_ip_or_localhost;
+use entities::ids::WorkerId;
+use entities::worker::SyncReport;
+use http::{Method, StatusCode};
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::reply::{Problem, Reply};
+use crate::sync::Position;
+use key::KeyCheck;
+use query::SyncQuery;
+
+/// Answers for one edge.
+pub(crate) struct Api {
+    worker_id: WorkerId,
+    boot_id: entities::ids::BootId,
+    authority: String,
+    names: Vec<String>,
+    allowed: Vec<IpAddr>,
+    key: KeyCheck,
+    position: watch::Receiver<Position>,
+    is_leaving: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+}
+
+/// What can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// Is the process alive?
+    Live,
+    /// Does it serve?
+    Ready,
+    /// Prometheus text.
+    Metrics,
+    /// For people.
+    Status,
+    /// How far it is in applying the registry.
+    Sync,
+}
+
+/// A request, as far as the API looks at it.
+#[derive(Debug)]
+pub(crate) struct Question<'a> {
+    /// What is asked.
+    pub(crate) endpoint: Endpoint,
+    /// How.
+    pub(crate) method: &'a Method,
+    /// The query, without its question mark.
+    pub(crate) query: &'a str,
+    /// Who asks.
+    pub(crate) client: IpAddr,
+    /// The fields that may carry the worker key.
+    pub(crate) authorization: Option<&'a [u8]>,
+    /// As above.
+    pub(crate) token: Option<&'a [u8]>,
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    /// What a path names.
+    pub(crate) fn of(path: &str) -> Option<Self> {
+        match path {
+            "/health" | "/health/readyz" => Some(Self::Ready),
+            "/health/livez" => Some(Self::Live),
+            "/metrics" => Some(Self::Metrics),
+            "/status" => Some(Self::Status),
+            "/v2/sync" => Some(Self::Sync),
+            _ => None,
+        }
+    }
+}
+
+// === impl Api ===
+
+impl Api {
+    /// Answers for the edge that `config` describes.
+    pub(crate) fn new(
+        config: &Config,
+        position: watch::Receiver<Position>,
+        is_leaving: watch::Receiver<bool>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            worker_id: config.worker_id.clone(),
+            boot_id: config.boot_id,
+            authority: config.authority.name.to_string(),
+            names: config.api_names.iter().map(ToString::to_string).collect(),
+            allowed: config.api_allowed.iter().map(IpAddr::to_canonical).collect(),
+            key: KeyCheck::new(&config.worker_key),
+            position,
+            is_leaving,
+            metrics,
+        }
+    }
+
+    /// Whether `host`, in normal form, reaches the worker API.
+    pub(crate) fn is_at(&self, host: &str) -> bool {
+        is_ip_or_localhost(host) || self.names.iter().any(|name| name == host)
+    }
+
+    /// The answer; only `/v2/sync` takes its time.
+    pub(crate) async fn answer(&self, question: Question<'_>) -> Reply {
+        if !matches!(*question.method, Method::GET | Method::HEAD) {
+            return Problem::MethodNotAllowed.reply(false);
+        }
+        match question.endpoint {
+            Endpoint::Live => Reply::json(StatusCode::OK, &json!({"status": "alive"})),
+            Endpoint::Ready => self.ready(),
+            Endpoint::Metrics | Endpoint::Status if !self.allowed.contains(&question.client) => {
+                Problem::AddressNotAllowed.reply(false)
+            }
+            Endpoint::Metrics => self.metrics(),
+            Endpoint::Status => self.status(),
+            Endpoint::Sync if !self.key.is_in(question.authorization, question.token) => {
+                Problem::Unauthorized.reply(false)
+            }
+            Endpoint::Sync => match SyncQuery::parse(question.query) {
+                Ok(query) => self.sync(query).await,
+                Err(()) => Problem::InvalidQuery.reply(false),
+            },
+        }
+    }
+
+    fn ready(&self) -> Reply {
+        let is_leaving = *self.is_leaving.borrow();
+        let (status, word) = match (self.position.borrow().is_ready, is_leaving) {
+            (_, true) => (StatusCode::SERVICE_UNAVAILABLE, "leaving"),
+            (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+            (true, false) => (StatusCode::OK, "ready"),
+        };
+        Reply::json(status, &json!({"status": word}))
+    }
+
+    fn metrics(&self) -> Reply {
+        match self.metrics.text() {
+            Ok(text) => Reply {
+                status: StatusCode::OK,
+                content_type: "text/plain; version=0.0.4; charset=utf-8",
+                body: text.into(),
+                field: None,
+                must_close: false,
+            },
+            Err(error) => {
+                tracing::error!(%error, "the metrics cannot be written");
+                Problem::Internal.reply(false)
+            }
+        }
+    }
+
+    fn status(&self) -> Reply {
+        let position = self.position.borrow().clone();
+        let status = json!({
+            "worker_id": self.worker_id,
+            "boot_id": self.boot_id,
+            "version": env!("CARGO_PKG_VERSION"),
+            "authority": self.authority,
+            "ready": position.is_ready,
+            "leaving": *self.is_leaving.borrow(),
+            "epoch": position.epoch,
+            "applied": position.applied,
+            "circuits": self.metrics.circuits.get(),
+            "ports_open": self.metrics.ports_open.get(),
+            "connections_open": self.metrics.connections_open.get(),
+            "refused": &position.refused[..],
+        });
+        Reply::json(StatusCode::OK, &status)
+    }
+
+    /// Waits until what was asked for is applied, the time is over or the edge leaves, then says how far it is.
+    async fn sync(&self, query: SyncQuery) -> Reply {
+        if let Some((epoch, revision)) = query.awaited {
+            let mut position = self.position.clone();
+            let mut is_leaving = self.is_leaving.clone();
+            let applied = position.wait_for(|position| position.has_applied(epoch, revision));
+            tokio::select! {
+                _ = applied => {}
+                _ = is_leaving.wait_for(|is_leaving| *is_leaving) => {}
+                () = tokio::time::sleep(query.timeout) => {}
+            }
+        }
+        let position = self.position.borrow().clone();
+        let report = SyncReport {
+            worker_id: self.worker_id.clone(),
+            boot_id: self.boot_id,
+            epoch: position.epoch,
+            applied: position.applied,
+            refused: position.refused.to_vec(),
+        };
+        Reply::json(StatusCode::OK, &json!(report))
+    }
+}

@@ -1,0 +1,162 @@
+//! One target as pingora connects to it.
+//!
+//! Invariant: two circuits never share a connection to a target, even to one address: the group key of the
+//! connection pool is made of the circuit's id and the target.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use entities::ids::CircuitId;
+use entities::target::Target;
+use parking_lot::Mutex;
+use pingora_core::upstreams::peer::HttpPeer;
+
+/// How long an idle connection to a target waits for the next request.
+const IDLE_TIME: Duration = Duration::from_secs(60);
+
+/// How long the addresses of a name are used without asking again. Short, because containers move; not zero, because
+/// every look-up takes a thread.
+const RESOLUTION_TIME: Duration = Duration::from_secs(5);
+
+/// A target, with all that can be prepared before a request comes.
+pub(crate) struct TargetPeer {
+    /// Its place in the circuit's list.
+    pub(super) index: usize,
+    /// What the circuit says.
+    target: Target,
+    connect_timeout: Duration,
+    group_key: u64,
+    address: Address,
+}
+
+enum Address {
+    /// An IP literal: the peer is always the same.
+    Literal(Box<HttpPeer>),
+    /// A name, and what it meant when it was last looked up.
+    Name(Mutex<Option<Resolved>>),
+}
+
+#[derive(Clone)]
+struct Resolved {
+    addresses: Arc<[SocketAddr]>,
+    at: Instant,
+}
+
+/// Why there is no address to connect to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ResolveError {
+    /// The look-up failed.
+    #[error("the name does not resolve: {0}")]
+    Failed(#[from] std::io::Error),
+    /// The look-up took longer than connecting may.
+    #[error("the name did not resolve within {0:?}")]
+    TimedOut(Duration),
+    /// The name has no address, or none that has not been tried.
+    #[error("the name has no further address")]
+    NoAddress,
+}
+
+// === impl TargetPeer ===
+
+impl TargetPeer {
+    pub(super) fn new(circuit: CircuitId, index: usize, target: Target, connect_timeout: Duration) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (circuit, &target.host, target.port).hash(&mut hasher);
+        let group_key = hasher.finish();
+        let address = match target.host.ip() {
+            Some(ip) => {
+                let address = SocketAddr::new(ip, target.port.number());
+                Address::Literal(Box::new(peer(address, group_key, connect_timeout)))
+            }
+            None => Address::Name(Mutex::new(None)),
+        };
+        Self { index, target, connect_timeout, group_key, address }
+    }
+
+    /// Its place in the circuit's list.
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// What the circuit says.
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// How many addresses it is known to have.
+    pub(crate) fn addresses(&self) -> usize {
+        match &self.address {
+            Address::Literal(_) => 1,
+            Address::Name(known) => known.lock().as_ref().map_or(0, |resolved| resolved.addresses.len()),
+        }
+    }
+
+    /// Where to connect: the address with this number, counted from 0; a request that failed at one tries the next.
+    pub(crate) async fn peer(&self, number: usize) -> Result<Box<HttpPeer>, ResolveError> {
+        match &self.address {
+            Address::Literal(peer) => Ok(peer.clone()),
+            Address::Name(known) => {
+                let addresses = self.resolve(known).await?;
+                let address = addresses.get(number).ok_or(ResolveError::NoAddress)?;
+                Ok(Box::new(peer(*address, self.group_key, self.connect_timeout)))
+            }
+        }
+    }
+
+    async fn resolve(&self, known: &Mutex<Option<Resolved>>) -> Result<Arc<[SocketAddr]>, ResolveError> {
+        let fresh = known.lock().clone().filter(|resolved| resolved.at.elapsed() < RESOLUTION_TIME);
+        if let Some(resolved) = fresh {
+            return Ok(resolved.addresses);
+        }
+        let look_up = tokio::net::lookup_host((self.target.host.as_str(), self.target.port.number()));
+        let found = tokio::time::timeout(self.connect_timeout, look_up)
+            .await
+            .map_err(|_| ResolveError::TimedOut(self.connect_timeout))??;
+        let addresses: Arc<[SocketAddr]> = found.collect();
+        *known.lock() = Some(Resolved { addresses: Arc::clone(&addresses), at: Instant::now() });
+        Ok(addresses)
+    }
+}
+
+fn peer(address: SocketAddr, group_key: u64, connect_timeout: Duration) -> HttpPeer {
+    let mut peer = HttpPeer::new(address, false, String::new());
+    peer.group_key = group_key;
+    peer.options.connection_timeout = Some(connect_timeout);
+    peer.options.total_connection_timeout = Some(connect_timeout);
+    peer.options.idle_timeout = Some(IDLE_TIME);
+    // No read timeout: it would also end idle WebSockets.
+    peer
+}
+
+#[cfg(test)]
+mod tests {
+    use pingora_core::upstreams::peer::Peer as _;
+
+    use super::*;
+
+    fn target(host: &str) -> Target {
+        Target { host: host.parse().expect("valid"), port: 8888.try_into().expect("valid"), weight: 1 }
+    }
+
+    #[tokio::test]
+    async fn two_circuits_never_share_a_connection_to_one_target() {
+        let time = Duration::from_secs(1);
+        let peer = async |circuit| {
+            let target = TargetPeer::new(CircuitId(uuid::Uuid::from_u128(circuit)), 0, target("10.0.0.1"), time);
+            target.peer(0).await.expect("a literal").reuse_hash()
+        };
+        assert_ne!(peer(1).await, peer(2).await);
+        assert_eq!(peer(1).await, peer(1).await);
+    }
+
+    #[tokio::test]
+    async fn a_name_is_looked_up_when_its_turn_comes() {
+        let target = TargetPeer::new(CircuitId::random(), 0, target("localhost"), Duration::from_secs(5));
+        assert_eq!(target.addresses(), 0);
+        let peer = target.peer(0).await.expect("localhost has an address");
+        assert!(peer.address().as_inet().expect("an address").ip().is_loopback());
+        assert!(matches!(target.peer(target.addresses()).await, Err(ResolveError::NoAddress)));
+    }
+}

@@ -1,0 +1,127 @@
+//! What all generations of one circuit id share: the requests that are open and whose turn it is.
+//!
+//! Invariant: once a lifetime has ended no request of it is open and none opens any more.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use parking_lot::Mutex;
+
+use super::Connection;
+
+/// The life of a circuit across its generations.
+#[derive(Debug, Default)]
+pub(crate) struct Lifetime {
+    state: Mutex<State>,
+    turn: Arc<AtomicUsize>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    has_ended: bool,
+    /// By connection: over HTTP/1 a connection has one request at a time.
+    open: HashMap<u64, (Arc<Connection>, u64)>,
+}
+
+/// A request of a circuit while it is open, an upgraded connection included; dropping it says that it is over.
+#[derive(Debug)]
+pub(crate) struct OpenRequest {
+    lifetime: Arc<Lifetime>,
+    connection: u64,
+}
+
+// === impl Lifetime ===
+
+impl Lifetime {
+    /// Notes that `connection` serves `request` for this circuit; `None` if the circuit has ended.
+    pub(crate) fn open(self: &Arc<Self>, connection: &Arc<Connection>, request: u64) -> Option<OpenRequest> {
+        let mut state = self.state.lock();
+        if state.has_ended {
+            return None;
+        }
+        state.open.insert(connection.number, (Arc::clone(connection), request));
+        Some(OpenRequest { lifetime: Arc::clone(self), connection: connection.number })
+    }
+
+    /// Ends the circuit: cuts every request that is open, and says how many there were.
+    pub(crate) fn end(&self) -> usize {
+        let mut state = self.state.lock();
+        state.has_ended = true;
+        // Under the lock a request cannot leave and make room for one of another circuit.
+        for (connection, request) in state.open.values() {
+            connection.cut_request(*request);
+        }
+        state.open.len()
+    }
+
+    /// Ends the circuit if nothing of it is open.
+    pub(crate) fn end_if_idle(&self) -> bool {
+        let mut state = self.state.lock();
+        if state.open.is_empty() {
+            state.has_ended = true;
+        }
+        state.has_ended
+    }
+
+    /// Whose turn it is among the targets; it goes on across generations.
+    pub(crate) fn turn(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.turn)
+    }
+}
+
+// === impl OpenRequest ===
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        self.lifetime.state.lock().open.remove(&self.connection);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::circuit::{Client, Entrance};
+
+    fn connection(number: u64) -> Arc<Connection> {
+        let client = Client::new("10.0.0.1".parse().expect("valid"));
+        Arc::new(Connection::new(number, Entrance::Traffic, client))
+    }
+
+    fn must_end(connection: &Connection) -> bool {
+        connection.poll_end(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn the_end_of_a_circuit_cuts_its_own_requests_only() {
+        let (mine, other) = (Arc::new(Lifetime::default()), Arc::new(Lifetime::default()));
+        let (one, two) = (connection(1), connection(2));
+        let _open = mine.open(&one, one.begin_request()).expect("alive");
+        let _elsewhere = other.open(&two, two.begin_request()).expect("alive");
+        assert!(!mine.end_if_idle());
+        assert_eq!(mine.end(), 1);
+        assert!(must_end(&one));
+        assert!(!must_end(&two));
+    }
+
+    #[test]
+    fn a_connection_that_went_on_to_another_circuit_is_not_cut() {
+        let (mine, other) = (Arc::new(Lifetime::default()), Arc::new(Lifetime::default()));
+        let one = connection(1);
+        drop(mine.open(&one, one.begin_request()).expect("alive"));
+        one.end_request();
+        let _open = other.open(&one, one.begin_request()).expect("alive");
+        assert_eq!(mine.end(), 0);
+        assert!(!must_end(&one));
+    }
+
+    #[test]
+    fn nothing_opens_after_the_end() {
+        let lifetime = Arc::new(Lifetime::default());
+        assert!(lifetime.end_if_idle());
+        let one = connection(1);
+        assert!(lifetime.open(&one, one.begin_request()).is_none());
+    }
+}

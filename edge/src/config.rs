@@ -1,0 +1,106 @@
+//! What an edge is told from outside.
+//!
+//! Invariant: the worker key never appears in a log; [`Config`]'s `Debug` leaves it out.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::time::Duration;
+
+use entities::authority::Authority;
+use entities::host::HostName;
+use entities::ids::{BootId, WorkerId};
+
+/// Settings of one edge.
+#[derive(Clone)]
+pub struct Config {
+    /// The edge's own name.
+    pub worker_id: WorkerId,
+    /// This run of the process.
+    pub boot_id: BootId,
+    /// Whose circuits are served.
+    pub authority: Authority,
+    /// The edge's share of the authority's traffic.
+    pub weight: u16,
+    /// Where dynamic ports bind.
+    pub port_address: IpAddr,
+    /// Where the coordinator reaches the worker API, `http://10.0.0.7:6130` for example.
+    pub api_url: String,
+    /// Hosts that reach the worker API besides IP literals and `localhost`.
+    pub api_names: Vec<HostName>,
+    /// Who may read `/metrics` and `/status`.
+    pub api_allowed: Vec<IpAddr>,
+    /// The coordinator, without a trailing slash.
+    pub coordinator_url: String,
+    /// Proves edge and coordinator to each other.
+    pub worker_key: String,
+    /// How often the coordinator hears from the edge.
+    pub heartbeat_interval: Duration,
+    /// How long open connections of a closed circuit may go on.
+    pub drain_time: Duration,
+    /// How long the edge says that it is unready before it stops accepting.
+    pub announce_time: Duration,
+    /// How long requests in flight may go on when the edge stops.
+    pub shutdown_drain: Duration,
+    /// How long connecting to one target may take, the look-up of its name included.
+    pub connect_timeout: Duration,
+}
+
+/// Sockets that are bound before the edge starts.
+#[derive(Debug)]
+pub struct Listeners {
+    /// The traffic port: subdomain circuits by `Host`, and the worker API beside them.
+    pub traffic: TcpListener,
+}
+
+// === impl Config ===
+
+impl Config {
+    /// The defaults around what every edge must be told.
+    pub fn new(
+        worker_id: WorkerId,
+        authority: Authority,
+        api_url: String,
+        coordinator_url: String,
+        worker_key: String,
+    ) -> Self {
+        Self {
+            worker_id,
+            boot_id: BootId::random(),
+            authority,
+            weight: 1,
+            port_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            api_url,
+            api_names: Vec::new(),
+            api_allowed: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
+            coordinator_url,
+            worker_key,
+            heartbeat_interval: Duration::from_secs(10),
+            drain_time: Duration::from_secs(30),
+            announce_time: Duration::ZERO,
+            shutdown_drain: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(3),
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Config")
+            .field("worker_id", &self.worker_id)
+            .field("boot_id", &self.boot_id)
+            .field("authority", &self.authority)
+            .field("weight", &self.weight)
+            .field("port_address", &self.port_address)
+            .field("api_url", &self.api_url)
+            .field("api_names", &self.api_names)
+            .field("api_allowed", &self.api_allowed)
+            .field("coordinator_url", &self.coordinator_url)
+            .field("heartbeat_interval", &self.heartbeat_interval)
+            .field("drain_time", &self.drain_time)
+            .field("announce_time", &self.announce_time)
+            .field("shutdown_drain", &self.shutdown_drain)
+            .field("connect_timeout", &self.connect_timeout)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,41 @@
+//! The data plane: gives each circuit its way in, a port or a subdomain, and carries the traffic to its targets.
+//!
+//! # Layout
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`config`] | what an edge is told from outside |
+//! | `run` | the life of one edge: start, serve, leave |
+//! | `listen` | sockets: the traffic port, dynamic ports, the connections on them |
+//! | `listen::proxy` | the `ProxyHttp` phases, one file a concern |
+//! | `table` | circuits by host and by port, and what a change of the registry means for them |
+//! | `circuit` | what one circuit needs at run time, and the connections that it has open |
+//! | `balance` | which target gets the next request |
+//! | `sync` | follows the registry, writes the table, says how far it is |
+//! | `api` | the worker API: health, metrics, status, sync |
+//! | `registration` | register, heartbeat and leave at the coordinator |
+//! | `metrics` | counters; `metrics.txt` lists them |
+//!
+//! # Invariants
+//!
+//! * A connection is cut only by the end of its own circuit, of its own port, or of the edge.
+//! * `applied` is never ahead of the table and the listening sockets.
+//! * Only `listen` and `balance` know pingora; everything else is tested without it.
+//! * Nothing that [`run`] starts outlives it, but for idle connections to targets: pingora's pool keeps those for
+//!   at most the idle time of a target connection.
+
+mod api;
+mod backoff;
+mod balance;
+mod circuit;
+pub mod config;
+mod listen;
+mod metrics;
+mod registration;
+mod reply;
+mod run;
+mod sync;
+mod table;
+
+pub use config::{Config, Listeners};
+pub use run::{RunError, run};

@@ -1,0 +1,81 @@
+//! Sockets: the traffic port, dynamic ports, and the connections on them.
+//!
+//! Invariant: an accept loop that is closed has given its socket back to the operating system when closing returns.
+
+mod accept;
+mod connections;
+mod ports;
+mod proxy;
+mod socket;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::circuit::{Entrance, Notice};
+use crate::metrics::Metrics;
+use accept::AcceptLoop;
+use connections::Connections;
+pub(crate) use ports::DynamicPorts;
+pub(crate) use proxy::{EdgeProxy, SharedProxy};
+
+/// How long a connection that has not brought a request yet may still bring its first while the edge stops: one
+/// round trip of a slow client. Browsers open such connections in advance and never close them.
+const FIRST_REQUEST_TIME: Duration = Duration::from_secs(1);
+
+/// The traffic port, and all connections of the edge. Dropping it cuts them.
+pub(crate) struct TrafficPort {
+    accept: AcceptLoop,
+    all: CutOnDrop,
+}
+
+/// An edge that ends without closing its ports leaves no connection behind.
+struct CutOnDrop(Arc<Connections>);
+
+// === impl TrafficPort ===
+
+impl TrafficPort {
+    /// Begins to accept on `listener`; the ports to be opened at run time come along.
+    pub(crate) fn open(
+        listener: TcpListener,
+        port_address: std::net::IpAddr,
+        proxy: SharedProxy,
+        metrics: &Arc<Metrics>,
+    ) -> io::Result<(Self, DynamicPorts)> {
+        let all = Arc::new(Connections::new(Arc::clone(metrics)));
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        tracing::info!(%address, "traffic port listens");
+        let accept = AcceptLoop::start(listener, address, Entrance::Traffic, Arc::clone(&proxy), Arc::clone(&all));
+        let ports = DynamicPorts::new(port_address, proxy, Arc::clone(&all));
+        Ok((Self { accept, all: CutOnDrop(all) }, ports))
+    }
+
+    /// Stops accepting; idle connections end at once, others may go on for `drain_time`, then they are cut.
+    ///
+    /// Dynamic ports must be closed before.
+    pub(crate) async fn close(self, drain_time: Duration) {
+        let Self { accept, all: cut_on_drop } = self;
+        let all = &cut_on_drop.0;
+        all.notify(Notice::EndWhenIdle);
+        accept.close(Notice::EndWhenIdle).await;
+        let gentle = FIRST_REQUEST_TIME.min(drain_time);
+        if tokio::time::timeout(gentle, all.wait_until_none()).await.is_err() {
+            all.notify(Notice::EndUnlessBusy);
+            if tokio::time::timeout(drain_time - gentle, all.wait_until_none()).await.is_err() {
+                tracing::warn!(connections = all.len(), "the drain time is over, cutting what is still open");
+            }
+        }
+        all.notify(Notice::Cut);
+        all.wait_until_none().await;
+    }
+}
+
+// === impl CutOnDrop ===
+
+impl Drop for CutOnDrop {
+    fn drop(&mut self) {
+        self.0.notify(Notice::Cut);
+    }
+}

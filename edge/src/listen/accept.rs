@@ -1,0 +1,111 @@
+//! One accept loop: pingora's listening service over a socket of ours.
+//!
+//! Pingora's own bind retries for half a minute and then panics, so it is handed a socket that listens already.
+//!
+//! Invariant: all ports share one `HttpProxy` (each would cost 1.8 MiB), and a connection's future is dropped as
+//! soon as the connection must end.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::IntoRawFd as _;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pingora_core::apps::ServerApp;
+use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
+use pingora_core::protocols::Stream;
+use pingora_core::server::{Fds, ShutdownWatch};
+use pingora_core::services::Service as _;
+use pingora_core::services::listening::Service;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::connections::Connections;
+use super::proxy::{CONNECTION, SharedProxy};
+use crate::circuit::{Client, Connection, Entrance, Notice};
+
+/// Bytes buffered on the way to a client before they go out, a TCP segment.
+const WRITE_BUFFER_BYTES: usize = 1460;
+
+/// Numbers of connections, unique in the process.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+/// A socket that accepts. Dropping it stops accepting as well, without waiting.
+pub(super) struct AcceptLoop {
+    stop: watch::Sender<bool>,
+    ended: JoinHandle<()>,
+    connections: Arc<Connections>,
+}
+
+/// What pingora calls for each connection of one port.
+struct PortApp {
+    entrance: Entrance,
+    proxy: SharedProxy,
+    /// The connections of this port.
+    own: Arc<Connections>,
+    /// The connections of the edge.
+    all: Arc<Connections>,
+}
+
+// === impl AcceptLoop ===
+
+impl AcceptLoop {
+    /// Begins to accept on `listener`, which does not block and is bound to `address`.
+    pub(super) fn start(
+        listener: TcpListener,
+        address: SocketAddr,
+        entrance: Entrance,
+        proxy: SharedProxy,
+        all: Arc<Connections>,
+    ) -> Self {
+        let connections = Arc::new(Connections::of_one_port());
+        let app = PortApp { entrance, proxy, own: Arc::clone(&connections), all };
+        let name = address.to_string();
+        // Pingora finds a socket by the text of its address and takes the descriptor over.
+        let mut sockets = Fds::new();
+        sockets.add(name.clone(), listener.into_raw_fd());
+        let buffers = L4BufferSettings::new(0, WRITE_BUFFER_BYTES);
+        let mut service = Service::new(name.clone(), app);
+        service.add_listener(ListenerConfig::tcp(name).l4_buffer(buffers));
+        let (stop, stopped) = watch::channel(false);
+        let ended = tokio::spawn(async move {
+            service.start_service(Some(Arc::new(Mutex::new(sockets))), stopped, 1).await;
+        });
+        Self { stop, ended, connections }
+    }
+
+    /// Stops accepting and tells the port's connections. When this returns the socket is closed; connections that
+    /// are busy go on.
+    pub(super) async fn close(self, notice: Notice) {
+        self.stop.send_replace(true);
+        self.connections.notify(notice);
+        if let Err(error) = self.ended.await {
+            tracing::error!(%error, "an accept loop failed");
+        }
+    }
+}
+
+// === impl PortApp ===
+
+#[async_trait]
+impl ServerApp for PortApp {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let digest = stream.get_socket_digest()?;
+        let client = Client::new(digest.peer_addr()?.as_inet()?.ip());
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let connection = Arc::new(Connection::new(number, self.entrance, client));
+        let _own = self.own.enter(&connection);
+        let _all = self.all.enter(&connection);
+        let mut serving = pin!(CONNECTION.scope(Arc::clone(&connection), self.proxy.process_new(stream, shutdown)));
+        // Work first: a request that is there already is served even if a notice came with it.
+        std::future::poll_fn(|context| match serving.as_mut().poll(context) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => connection.poll_end(context),
+        })
+        .await;
+        None
+    }
+}

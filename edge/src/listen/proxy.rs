@@ -1,0 +1,248 @@
+//! The phases of a request, one file a concern; this one says which concern has a say in which phase.
+//!
+//! Invariant: nothing is forwarded before `look_up` has found a circuit and noted that the connection serves it.
+
+mod context;
+mod faults;
+mod forwarding;
+mod look_up;
+mod phase;
+mod reply;
+mod response;
+mod target;
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::Digest;
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
+
+use crate::api::Api;
+use crate::metrics::Metrics;
+use crate::table::Table;
+pub(super) use context::CONNECTION;
+use context::RequestContext;
+use phase::Phase;
+pub(crate) use target::MAX_ATTEMPTS;
+
+/// Idle connections to targets, for each thread; a pool smaller than the concurrency costs more than half of the
+/// speed.
+const POOL_SIZE_PER_THREAD: usize = 2048;
+
+/// What pingora calls in each phase of a request.
+pub(crate) struct EdgeProxy {
+    table: Arc<Table>,
+    api: Api,
+    metrics: Arc<Metrics>,
+}
+
+/// The one proxy of an edge, shared by all of its ports.
+pub(crate) type SharedProxy = Arc<HttpProxy<EdgeProxy>>;
+
+// === impl EdgeProxy ===
+
+impl EdgeProxy {
+    /// The proxy of an edge that serves `table`, with the worker API beside it.
+    pub(crate) fn shared(table: Arc<Table>, api: Api, metrics: Arc<Metrics>) -> SharedProxy {
+        let settings = ServerConf {
+            threads: available_parallelism().map_or(1, usize::from),
+            upstream_keepalive_pool_size: POOL_SIZE_PER_THREAD,
+            max_retries: MAX_ATTEMPTS,
+            ..ServerConf::default()
+        };
+        Arc::new(http_proxy(&Arc::new(settings), Self { table, api, metrics }))
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for EdgeProxy {
+    type CTX = RequestContext;
+
+    fn new_ctx(&self) -> RequestContext {
+        RequestContext::begin()
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {
+        // None: compression is the target's business.
+    }
+
+    async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
+        self.look_up(session, context).await
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, context: &mut RequestContext) -> Result<Box<HttpPeer>> {
+        self.choose_target(context).await
+    }
+
+    fn upstream_request_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
+        &'life0 self,
+        session: &'life1 mut Session,
+        request: &'life2 mut RequestHeader,
+        context: &'life3 mut RequestContext,
+    ) -> Phase<'async_trait, Result<()>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        'life3: 'async_trait,
+        Self: 'async_trait,
+    {
+        phase::done(forwarding::edit_request(session.req_header(), request, context))
+    }
+
+    fn response_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
+        &'life0 self,
+        session: &'life1 mut Session,
+        response: &'life2 mut ResponseHeader,
+        context: &'life3 mut RequestContext,
+    ) -> Phase<'async_trait, Result<()>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        'life3: 'async_trait,
+        Self: 'async_trait,
+    {
+        self.edit_response(session, response, context);
+        phase::done(Ok(()))
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        context: &mut RequestContext,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        self.try_next_target(context, error)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut RequestContext) -> FailToProxy {
+        self.answer_fault(session, error, context).await
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _context: &RequestContext, _error: &Error) -> bool {
+        // `faults` and `target` log, with whose fault it was.
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _context: &RequestContext,
+        _error: &Error,
+        _place: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+
+    fn logging<'life0, 'life1, 'life2, 'life3, 'async_trait>(
+        &'life0 self,
+        session: &'life1 mut Session,
+        error: Option<&'life2 Error>,
+        context: &'life3 mut RequestContext,
+    ) -> Phase<'async_trait, ()>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        'life3: 'async_trait,
+        Self: 'async_trait,
+    {
+        let status = session.response_written().map(|response| response.status.as_u16());
+        self.metrics.count_request(status);
+        context.log(session, status, error);
+        phase::logged()
+    }
+
+    // What follows does nothing, as the default does, and allocates nothing.
+
+    fn early_request_filter<'life0, 'life1, 'life2, 'async_trait>(
+        &'life0 self,
+        _session: &'life1 mut Session,
+        _context: &'life2 mut RequestContext,
+    ) -> Phase<'async_trait, Result<()>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        Self: 'async_trait,
+    {
+        phase::done(Ok(()))
+    }
+
+    fn request_body_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
+        &'life0 self,
+        _session: &'life1 mut Session,
+        _body: &'life2 mut Option<Bytes>,
+        _is_end: bool,
+        _context: &'life3 mut RequestContext,
+    ) -> Phase<'async_trait, Result<()>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        'life3: 'async_trait,
+        Self: 'async_trait,
+    {
+        phase::done(Ok(()))
+    }
+
+    fn proxy_upstream_filter<'life0, 'life1, 'life2, 'async_trait>(
+        &'life0 self,
+        _session: &'life1 mut Session,
+        _context: &'life2 mut RequestContext,
+    ) -> Phase<'async_trait, Result<bool>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        Self: 'async_trait,
+    {
+        phase::go_on()
+    }
+
+    fn connected_to_upstream<'life0, 'life1, 'life2, 'life3, 'life4, 'async_trait>(
+        &'life0 self,
+        _session: &'life1 mut Session,
+        _is_reused: bool,
+        _peer: &'life2 HttpPeer,
+        _socket: RawFd,
+        _digest: Option<&'life3 Digest>,
+        _context: &'life4 mut RequestContext,
+    ) -> Phase<'async_trait, Result<()>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        'life3: 'async_trait,
+        'life4: 'async_trait,
+        Self: 'async_trait,
+    {
+        phase::done(Ok(()))
+    }
+
+    fn upstream_response_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
+        &'life0 self,
+        _session: &'life1 mut Session,
+        _response: &'life2 mut ResponseHeader,
+        _context: &'life3 mut RequestContext,
+    ) -> Phase<'async_trait, Result<()>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        'life3: 'async_trait,
+        Self: 'async_trait,
+    {
+        phase::done(Ok(()))
+    }
+}

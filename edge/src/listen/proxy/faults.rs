@@ -1,0 +1,74 @@
+//! Answers requests that could not be forwarded, and says whose fault it was.
+//!
+//! Invariant: a client learns the kind of fault and nothing about the target; the log has both.
+
+use http::header::ACCEPT;
+use pingora_core::{Error, ErrorSource, ErrorType};
+use pingora_proxy::{FailToProxy, Session};
+
+use super::context::RequestContext;
+use super::{EdgeProxy, reply};
+use crate::metrics::TargetFault;
+use crate::reply::{Problem, wants_html};
+
+// === impl EdgeProxy ===
+
+impl EdgeProxy {
+    /// The last phase of a request that failed.
+    pub(super) async fn answer_fault(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        context: &RequestContext,
+    ) -> FailToProxy {
+        // Pingora does not use the connection again after most faults, so the client should not either.
+        session.set_keepalive(None);
+        let problem = self.judge(error, context);
+        if let Some(problem) = problem {
+            let accept = session.req_header().headers.get(ACCEPT).map(http::HeaderValue::as_bytes);
+            let answer = problem.reply(wants_html(accept));
+            if let Err(failed) = reply::send(session, answer).await {
+                tracing::debug!(error = %failed, "the client went before it was answered");
+            }
+        }
+        let error_code = problem.map_or(0, |problem| problem.reply(false).status.as_u16());
+        FailToProxy { error_code, can_reuse_downstream: false }
+    }
+
+    /// What to answer; nothing if the client has gone.
+    fn judge(&self, error: &Error, context: &RequestContext) -> Option<Problem> {
+        match error.esource() {
+            ErrorSource::Upstream => Some(self.judge_target(error, context)),
+            ErrorSource::Downstream => {
+                tracing::debug!(%error, fault = "client", "the client broke off or sent what is not HTTP");
+                let has_gone = matches!(
+                    error.etype(),
+                    ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed
+                );
+                (!has_gone).then_some(Problem::BadRequest)
+            }
+            ErrorSource::Internal | ErrorSource::Unset => {
+                let key = context.circuit().map(|circuit| circuit.key.as_str());
+                tracing::error!(key, %error, fault = "edge", "a request failed");
+                Some(Problem::Internal)
+            }
+        }
+    }
+
+    fn judge_target(&self, error: &Error, context: &RequestContext) -> Problem {
+        match error.etype() {
+            // Attempts to connect have been counted and logged one by one.
+            ErrorType::ConnectTimedout => return Problem::TargetTimeout,
+            ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError => {
+                return Problem::TargetUnreachable;
+            }
+            _ => {}
+        }
+        let is_timeout = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+        let fault = if is_timeout { TargetFault::Timeout } else { TargetFault::Broken };
+        self.metrics.count_target_fault(fault);
+        let key = context.circuit().map(|circuit| circuit.key.as_str());
+        tracing::warn!(key, %error, fault = "target", reason = fault.as_str(), "target broke off");
+        if is_timeout { Problem::TargetTimeout } else { Problem::TargetUnreachable }
+    }
+}

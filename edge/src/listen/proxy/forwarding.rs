@@ -1,0 +1,80 @@
+//! Tells the target who asked, and how (RFC 7239, RFC 9110 §7.6.3).
+//!
+//! Hop-by-hop fields are gone before: pingora strips the standard ones and those that `Connection` names, and
+//! rebuilds the two of a WebSocket upgrade.
+//!
+//! Invariant: what a client claims about its origin never reaches a target. `Host` is passed on unchanged, since
+//! applications compare it with `Origin`.
+
+use std::fmt::Write as _;
+
+use entities::authority::Scheme;
+use http::header::{FORWARDED, HOST, VIA};
+use http::{HeaderValue, Version};
+use pingora_core::Result;
+use pingora_http::RequestHeader;
+
+use super::context::RequestContext;
+use crate::circuit::Client;
+
+/// Fields that say where a request came from. They are the proxy's to set.
+const CLAIMS: [&str; 5] =
+    ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-real-ip"];
+
+/// Edits `request`, the copy of `original` that goes to the target.
+pub(super) fn edit_request(
+    original: &RequestHeader,
+    request: &mut RequestHeader,
+    context: &RequestContext,
+) -> Result<()> {
+    for name in CLAIMS {
+        request.remove_header(name);
+    }
+    request.remove_header(&FORWARDED);
+    let (Some(circuit), Some(busy)) = (context.circuit(), &context.connection) else { return Ok(()) };
+    let client = &busy.connection.client;
+    let host = original.headers.get(HOST);
+    request.insert_header("X-Forwarded-For", client.ip_value.clone())?;
+    request.insert_header("X-Forwarded-Proto", circuit.way_in.scheme_value.clone())?;
+    request.insert_header("X-Forwarded-Port", circuit.way_in.port_value.clone())?;
+    if let Some(host) = host {
+        request.insert_header("X-Forwarded-Host", host.clone())?;
+    }
+    request.insert_header("Forwarded", forwarded(client, host, circuit.way_in.scheme))?;
+    let via = if original.version == Version::HTTP_10 { "1.0 appproxy" } else { "1.1 appproxy" };
+    request.append_header(VIA, HeaderValue::from_static(via))?;
+    Ok(())
+}
+
+/// One element of `Forwarded`. A host with a port is no token and has to be quoted.
+fn forwarded(client: &Client, host: Option<&HeaderValue>, scheme: Scheme) -> String {
+    let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let mut element = String::with_capacity(32 + client.node.len() + host.len());
+    // Writing to a string does not fail, and `look_up` has let only hosts through that need no escape.
+    let _ = match host {
+        "" => write!(element, "for={};proto={}", client.node, scheme.as_str()),
+        _ if host.contains([':', '[']) => {
+            write!(element, "for={};host=\"{host}\";proto={}", client.node, scheme.as_str())
+        }
+        _ => write!(element, "for={};host={host};proto={}", client.node, scheme.as_str()),
+    };
+    element
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn element(ip: &str, host: Option<&'static str>) -> String {
+        let client = Client::new(ip.parse().expect("valid"));
+        forwarded(&client, host.map(HeaderValue::from_static).as_ref(), Scheme::Https)
+    }
+
+    #[test]
+    fn hosts_with_ports_and_ipv6_nodes_are_quoted() {
+        assert_eq!(element("10.0.0.1", Some("lab.test")), "for=10.0.0.1;host=lab.test;proto=https");
+        assert_eq!(element("10.0.0.1", Some("lab.test:80")), "for=10.0.0.1;host=\"lab.test:80\";proto=https");
+        assert_eq!(element("::1", Some("[::1]")), "for=\"[::1]\";host=\"[::1]\";proto=https");
+        assert_eq!(element("10.0.0.1", None), "for=10.0.0.1;proto=https");
+    }
+}

@@ -1,0 +1,101 @@
+//! Finds what a request is for: a circuit, the worker API, or nothing.
+//!
+//! Invariant: the order on the traffic port is exact circuit host, worker API, `404`; on a dynamic port it is the
+//! port's circuit or `404`, whatever the `Host` says.
+
+use std::sync::Arc;
+
+use entities::host::split_host_header;
+use http::Version;
+use http::header::{ACCEPT, AUTHORIZATION, HOST};
+use pingora_core::Result;
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+
+use super::context::RequestContext;
+use super::{EdgeProxy, reply};
+use crate::api::{Endpoint, Question};
+use crate::circuit::{Connection, Entrance, LiveCircuit};
+use crate::reply::{Problem, Reply, wants_html};
+
+/// What a request is for.
+enum Found {
+    Circuit(Arc<LiveCircuit>),
+    Api(Endpoint),
+    Nothing(Problem),
+}
+
+// === impl EdgeProxy ===
+
+impl EdgeProxy {
+    /// The first phase: `true` if the request has been answered here.
+    pub(super) async fn look_up(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
+        let Some(busy) = &context.connection else {
+            reply::send(session, Problem::Internal.reply(false)).await?;
+            return Ok(true);
+        };
+        let connection = Arc::clone(&busy.connection);
+        let problem = match self.find(session.req_header(), connection.entrance) {
+            Found::Circuit(circuit) if circuit.balancer.len() == 0 => Problem::NoTarget,
+            Found::Circuit(circuit) => match circuit.lifetime.open(&connection, busy.request) {
+                Some(open) => {
+                    context.circuit = Some((circuit, open));
+                    return Ok(false);
+                }
+                // It ended between the look-up and now.
+                None => Problem::UnknownAddress,
+            },
+            Found::Api(endpoint) => {
+                // Boxed: a wait for half a minute must not make the future of every request larger.
+                let answer = Box::pin(self.ask(session.req_header(), endpoint, &connection)).await;
+                reply::send(session, answer).await?;
+                return Ok(true);
+            }
+            Found::Nothing(problem) => problem,
+        };
+        let accept = session.req_header().headers.get(ACCEPT);
+        let answer = problem.reply(wants_html(accept.map(http::HeaderValue::as_bytes)));
+        let has_own_port = matches!(connection.entrance, Entrance::Port(_)) && problem == Problem::UnknownAddress;
+        reply::send(session, if has_own_port { answer.closing() } else { answer }).await?;
+        Ok(true)
+    }
+
+    fn find(&self, request: &RequestHeader, entrance: Entrance) -> Found {
+        let host = match request.headers.get(HOST) {
+            Some(value) => match value.to_str().ok().and_then(split_host_header) {
+                Some((host, _)) => Some(host),
+                None => return Found::Nothing(Problem::BadRequest),
+            },
+            // RFC 9112 §3.2; HTTP/1.0 had no such field.
+            None if request.version >= Version::HTTP_11 => return Found::Nothing(Problem::BadRequest),
+            None => None,
+        };
+        let unknown = Found::Nothing(Problem::UnknownAddress);
+        match (entrance, host) {
+            (Entrance::Port(port), _) => self.table.by_port(port).map_or(unknown, Found::Circuit),
+            (Entrance::Traffic, None) => unknown,
+            (Entrance::Traffic, Some(host)) => {
+                if let Some(circuit) = self.table.by_host(&host) {
+                    return Found::Circuit(circuit);
+                }
+                match Endpoint::of(request.uri.path()) {
+                    Some(endpoint) if self.api.is_at(&host) => Found::Api(endpoint),
+                    _ => unknown,
+                }
+            }
+        }
+    }
+
+    async fn ask(&self, request: &RequestHeader, endpoint: Endpoint, connection: &Connection) -> Reply {
+        let field = |name: &http::HeaderName| request.headers.get(name).map(http::HeaderValue::as_bytes);
+        let question = Question {
+            endpoint,
+            method: &request.method,
+            query: request.uri.query().unwrap_or_default(),
+            client: connection.client.ip,
+            authorization: field(&AUTHORIZATION),
+            token: field(&http::HeaderName::from_static("x-backendai-token")),
+        };
+        self.api.answer(question).await
+    }
+}

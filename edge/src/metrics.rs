@@ -1,0 +1,194 @@
+//! What the edge counts.
+//!
+//! Invariant: the names, labels and help texts are those of `metrics.txt`, labels take few values that are known
+//! here, and counting on the way of a request never looks a label up.
+
+use prometheus::core::Collector;
+use prometheus::{Encoder as _, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+
+/// Why a request failed at its target, and the value of the label `reason`.
+const TARGET_FAULTS: [&str; 5] = ["resolve", "connect", "connect_timeout", "broken", "timeout"];
+
+/// Why a registry value was skipped, and the value of the label `reason`.
+const SKIP_REASONS: [&str; 3] = ["malformed", "unknown_schema", "other_key"];
+
+/// Classes of answers. An answer that was never begun, because the client had gone, has the class `none`.
+const CODE_CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// All counters of one edge.
+pub(crate) struct Metrics {
+    registry: Registry,
+    /// Circuits in the table.
+    pub(crate) circuits: IntGauge,
+    /// Circuits that cannot be served here.
+    pub(crate) circuits_refused: IntGauge,
+    /// Dynamic ports that listen.
+    pub(crate) ports_open: IntGauge,
+    /// Client connections.
+    pub(crate) connections_open: IntGauge,
+    /// Connections that became something else than HTTP.
+    pub(crate) upgrades: IntCounter,
+    /// Requests and connections that were cut because their circuit's drain time was over.
+    pub(crate) drains_cut: IntCounter,
+    /// Lists of the registry.
+    pub(crate) relists: IntCounter,
+    /// Changes that were applied.
+    pub(crate) events_applied: IntCounter,
+    /// The registry revision that is applied.
+    pub(crate) applied_revision: IntGauge,
+    requests: [IntCounter; 6],
+    target_faults: [IntCounter; 5],
+    skipped: [IntCounter; 3],
+}
+
+/// What went wrong at a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum TargetFault {
+    /// Its name has no address.
+    Resolve,
+    /// It does not take connections.
+    Connect,
+    /// It does not answer the attempt to connect.
+    ConnectTimeout,
+    /// It broke off, or what it says is not HTTP.
+    Broken,
+    /// It did not answer in time.
+    Timeout,
+}
+
+/// What was wrong with a registry value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum SkipReason {
+    /// It does not parse.
+    Malformed,
+    /// It was written by a program of another time.
+    UnknownSchema,
+    /// It describes a circuit with another key.
+    OtherKey,
+}
+
+// === impl TargetFault ===
+
+impl TargetFault {
+    /// The word in logs and labels.
+    pub(crate) fn as_str(self) -> &'static str {
+        TARGET_FAULTS.get(self as usize).copied().unwrap_or_default()
+    }
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Counters that stand at zero, in a registry of their own.
+    pub(crate) fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let requests = vector(&registry, "requests_total", "Requests by class of the answer", "code_class")?;
+        let target_faults = vector(&registry, "target_faults_total", "Attempts that failed at a target", "reason")?;
+        let skipped = vector(&registry, "registry_values_skipped_total", "Registry values not understood", "reason")?;
+        Ok(Self {
+            circuits: gauge(&registry, "circuits", "Circuits in the table")?,
+            circuits_refused: gauge(&registry, "circuits_refused", "Circuits that cannot be served here")?,
+            ports_open: gauge(&registry, "ports_open", "Dynamic ports that listen")?,
+            connections_open: gauge(&registry, "connections_open", "Client connections")?,
+            upgrades: counter(&registry, "upgrades_total", "Requests that became WebSockets")?,
+            drains_cut: counter(&registry, "drains_cut_total", "Requests cut at the end of a drain time")?,
+            relists: counter(&registry, "registry_relists_total", "Lists of the registry")?,
+            events_applied: counter(&registry, "events_applied_total", "Registry changes applied")?,
+            applied_revision: gauge(&registry, "applied_revision", "Registry revision that is applied")?,
+            requests: CODE_CLASSES.map(|class| requests.with_label_values(&[class])),
+            target_faults: TARGET_FAULTS.map(|reason| target_faults.with_label_values(&[reason])),
+            skipped: SKIP_REASONS.map(|reason| skipped.with_label_values(&[reason])),
+            registry,
+        })
+    }
+
+    /// A request is over; `status` is that of the answer, if one was begun.
+    pub(crate) fn count_request(&self, status: Option<u16>) {
+        let class = usize::from(status.unwrap_or(0) / 100);
+        if let Some(counter) = self.requests.get(class).or(self.requests.first()) {
+            counter.inc();
+        }
+    }
+
+    /// A target failed.
+    pub(crate) fn count_target_fault(&self, fault: TargetFault) {
+        if let Some(counter) = self.target_faults.get(fault as usize) {
+            counter.inc();
+        }
+    }
+
+    /// A registry value was skipped.
+    pub(crate) fn count_skipped(&self, reason: SkipReason) {
+        if let Some(counter) = self.skipped.get(reason as usize) {
+            counter.inc();
+        }
+    }
+
+    /// Everything in the Prometheus text format.
+    pub(crate) fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("appproxy").subsystem("edge")
+}
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> Result<C, prometheus::Error> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    registered(registry, IntCounter::with_opts(opts(name, help))?)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    registered(registry, IntGauge::with_opts(opts(name, help))?)
+}
+
+fn vector(registry: &Registry, name: &str, help: &str, label: &str) -> Result<IntCounterVec, prometheus::Error> {
+    registered(registry, IntCounterVec::new(opts(name, help), &[label])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `metrics.txt` is a contract with dashboards and alerts.
+    #[test]
+    fn the_metrics_are_those_of_the_committed_list() {
+        let metrics = Metrics::new().expect("names are valid");
+        let mut lines: Vec<String> = metrics.registry.gather().iter().map(line).collect();
+        lines.sort();
+        let committed: Vec<&str> =
+            include_str!("../metrics.txt").lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(lines, committed, "metrics.txt should be:\n{}", lines.join("\n"));
+    }
+
+    fn line(family: &prometheus::proto::MetricFamily) -> String {
+        let kind = format!("{:?}", family.get_field_type()).to_lowercase();
+        let mut labels: Vec<String> = Vec::new();
+        for metric in family.get_metric() {
+            for pair in metric.get_label() {
+                labels.push(format!("{}={}", pair.name(), pair.value()));
+            }
+        }
+        labels.sort();
+        format!("{} {kind} [{}] {}", family.name(), labels.join(" "), family.help())
+    }
+
+    #[test]
+    fn a_request_counts_by_the_class_of_its_answer() {
+        let metrics = Metrics::new().expect("names are valid");
+        for status in [None, Some(101), Some(204), Some(503), Some(599), Some(999)] {
+            metrics.count_request(status);
+        }
+        let counts = CODE_CLASSES.map(|class| (class, metrics.requests.iter().zip(CODE_CLASSES).find(|(_, name)| *name == class).expect("listed").0.get()));
+        assert_eq!(counts, [("none", 2), ("1xx", 1), ("2xx", 1), ("3xx", 0), ("4xx", 0), ("5xx", 2)]);
+    }
+}

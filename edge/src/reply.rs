@@ -1,0 +1,187 @@
+//! Answers that the edge gives itself.
+//!
+//! Invariant: no answer names a target, and none may be stored by a cache.
+
+use bytes::Bytes;
+use http::header::{ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+
+/// What programs match on. The words are part of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Problem {
+    /// The request is not what HTTP/1.1 allows.
+    BadRequest,
+    /// A query parameter does not parse.
+    InvalidQuery,
+    /// The worker key is missing or wrong.
+    Unauthorized,
+    /// The client's address may not read this.
+    AddressNotAllowed,
+    /// Nothing is served at this address.
+    UnknownAddress,
+    /// Only reading is possible here.
+    MethodNotAllowed,
+    /// The edge failed.
+    Internal,
+    /// The circuit's targets cannot be reached or broke off.
+    TargetUnreachable,
+    /// The circuit has no target at the moment.
+    NoTarget,
+    /// The target did not answer in time.
+    TargetTimeout,
+}
+
+/// An answer of the edge's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reply {
+    /// Its status.
+    pub(crate) status: StatusCode,
+    /// Its media type.
+    pub(crate) content_type: &'static str,
+    /// Its content.
+    pub(crate) body: Bytes,
+    /// A field that this status asks for.
+    pub(crate) field: Option<(HeaderName, HeaderValue)>,
+    /// Whether the connection ends with it.
+    pub(crate) must_close: bool,
+}
+
+// === impl Problem ===
+
+impl Problem {
+    /// Status, code, title and what a person is told.
+    fn parts(self) -> (StatusCode, &'static str, &'static str, &'static str) {
+        match self {
+            Self::BadRequest => (
+                StatusCode::BAD_REQUEST,
+                "bad_request",
+                "Bad Request",
+                "The request has no valid Host field.",
+            ),
+            Self::InvalidQuery => (
+                StatusCode::BAD_REQUEST,
+                "invalid_query",
+                "Bad Request",
+                "epoch is a UUID, revision and timeout_ms are numbers; epoch and revision go together.",
+            ),
+            Self::Unauthorized => {
+                (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", "The worker key is missing or wrong.")
+            }
+            Self::AddressNotAllowed => (
+                StatusCode::FORBIDDEN,
+                "address_not_allowed",
+                "Forbidden",
+                "This may be read from the addresses in api_allowed only.",
+            ),
+            Self::UnknownAddress => (
+                StatusCode::NOT_FOUND,
+                "unknown_address",
+                "No such application",
+                "No application is served at this address. It may have ended, or the address may be mistyped.",
+            ),
+            Self::MethodNotAllowed => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method Not Allowed", "Use GET or HEAD.")
+            }
+            Self::Internal => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal",
+                "Internal Server Error",
+                "The edge failed to handle the request; its log says why.",
+            ),
+            Self::TargetUnreachable => (
+                StatusCode::BAD_GATEWAY,
+                "target_unreachable",
+                "Application not reachable",
+                "The application does not answer. It may still be starting, or it may have stopped.",
+            ),
+            Self::NoTarget => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no_target",
+                "Application not ready",
+                "The application has no running instance at the moment. Try again shortly.",
+            ),
+            Self::TargetTimeout => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "target_timeout",
+                "Application too slow",
+                "The application did not answer in time.",
+            ),
+        }
+    }
+
+    /// The answer as a page for people, or as `application/problem+json` (RFC 9457).
+    pub(crate) fn reply(self, wants_html: bool) -> Reply {
+        let (status, code, title, detail) = self.parts();
+        let (content_type, body) = if wants_html {
+            ("text/html; charset=utf-8", page(status, title, detail))
+        } else {
+            let problem = serde_json::json!({
+                "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail, "code": code,
+            });
+            ("application/problem+json", problem.to_string())
+        };
+        let field = match self {
+            Self::NoTarget => Some((RETRY_AFTER, HeaderValue::from_static("1"))),
+            Self::MethodNotAllowed => Some((ALLOW, HeaderValue::from_static("GET, HEAD"))),
+            Self::Unauthorized => Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            _ => None,
+        };
+        Reply { status, content_type, body: body.into(), field, must_close: self == Self::BadRequest }
+    }
+}
+
+// === impl Reply ===
+
+impl Reply {
+    /// JSON.
+    pub(crate) fn json(status: StatusCode, value: &serde_json::Value) -> Self {
+        Self {
+            status,
+            content_type: "application/json",
+            body: value.to_string().into(),
+            field: None,
+            must_close: false,
+        }
+    }
+
+    /// The same answer, and the connection ends with it.
+    #[must_use]
+    pub(crate) fn closing(mut self) -> Self {
+        self.must_close = true;
+        self
+    }
+}
+
+/// Whether a client that sent this `Accept` is a person's browser.
+pub(crate) fn wants_html(accept: Option<&[u8]>) -> bool {
+    accept.is_some_and(|value| value.windows(9).any(|word| word.eq_ignore_ascii_case(b"text/html")))
+}
+
+fn page(status: StatusCode, title: &str, detail: &str) -> String {
+    let code = status.as_u16();
+    format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title><style>\
+         body{{font:16px/1.5 system-ui,sans-serif;margin:20vh auto 0;max-width:32rem;padding:0 1rem;color:#222}}\
+         h1{{font-size:1.4rem}}p{{color:#555}}small{{color:#888}}</style></head>\
+         <body><h1>{title}</h1><p>{detail}</p><small>{code}</small></body></html>\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn browsers_get_a_page_and_programs_a_problem() {
+        assert!(wants_html(Some(b"text/html,application/xhtml+xml;q=0.9")));
+        assert!(!wants_html(Some(b"application/json")));
+        assert!(!wants_html(None));
+        let page = Problem::NoTarget.reply(true);
+        assert!(page.content_type.starts_with("text/html"));
+        let problem: serde_json::Value = serde_json::from_slice(&Problem::NoTarget.reply(false).body).expect("JSON");
+        assert_eq!(problem["status"], 503);
+        assert_eq!(problem["code"], "no_target");
+        assert_eq!(problem["type"], "about:blank");
+    }
+}

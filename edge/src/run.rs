@@ -1,0 +1,96 @@
+//! The life of one edge: start, serve, leave.
+//!
+//! Invariant: when [`run`] returns, nothing listens, no connection is open and no task of the edge runs.
+
+use std::sync::Arc;
+
+use entities::registry::Registry;
+use entities::registry::layout::Layout;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::api::Api;
+use crate::config::{Config, Listeners};
+use crate::listen::{DynamicPorts, EdgeProxy, TrafficPort};
+use crate::metrics::Metrics;
+use crate::registration::Registrar;
+use crate::sync::{Applier, Follower, Progress};
+use crate::table::Table;
+
+/// Why an edge cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The traffic port cannot be used.
+    #[error("the traffic port cannot be used: {0}")]
+    Listener(#[from] std::io::Error),
+    /// The metrics cannot be set up.
+    #[error("the metrics cannot be set up: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// The client of the coordinator cannot be set up.
+    #[error("the client of the coordinator cannot be set up: {0}")]
+    Client(#[from] reqwest::Error),
+    /// The task that follows the registry failed, which is a defect.
+    #[error("following the registry failed: {0}")]
+    Sync(#[from] JoinError),
+}
+
+/// Serves what `registry` says on `listeners` until `shutdown` is true, then leaves in order: unready, announce, stop
+/// accepting, let requests in flight finish, tell the coordinator.
+///
+/// # Errors
+/// [`RunError`] if the edge cannot start, or if a part of it fails that it cannot do without.
+pub async fn run(
+    config: Config,
+    registry: Arc<dyn Registry>,
+    layout: Layout,
+    listeners: Listeners,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), RunError> {
+    let metrics = Arc::new(Metrics::new()?);
+    let registrar = Registrar::new(&config, Arc::clone(&metrics))?;
+    let table = Arc::new(Table::new());
+    let (progress, position) = Progress::new();
+    let (leaving, is_leaving) = watch::channel(false);
+    let (stop, must_stop) = watch::channel(false);
+
+    let api = Api::new(&config, position, is_leaving, Arc::clone(&metrics));
+    let proxy = EdgeProxy::shared(Arc::clone(&table), api, Arc::clone(&metrics));
+    let (traffic, ports) = TrafficPort::open(listeners.traffic, config.port_address, proxy, &metrics)?;
+
+    let applier = Applier::new(&config, table, ports, Arc::clone(&metrics));
+    let follower = Follower::new(registry, layout, applier, progress, metrics);
+    // Sets end their tasks when they are dropped, so that an edge that is cancelled leaves none behind.
+    let mut following: JoinSet<DynamicPorts> = JoinSet::new();
+    following.spawn(follower.run(must_stop));
+    let mut registering = JoinSet::new();
+    registering.spawn(registrar.clone().run());
+    tracing::info!(worker = %config.worker_id, authority = %config.authority.name, "edge started");
+
+    let early = tokio::select! {
+        ended = following.join_next() => ended,
+        // An error means that nobody is left who could say it, which is a reason to stop as well.
+        _ = shutdown.wait_for(|must_stop| *must_stop) => None,
+    };
+
+    leaving.send_replace(true);
+    tracing::info!(announce_time = ?config.announce_time, "edge leaves");
+    tokio::time::sleep(config.announce_time).await;
+    stop.send_replace(true);
+    let followed = match early {
+        Some(ended) => Some(ended),
+        None => following.join_next().await,
+    };
+    let failed = match followed {
+        Some(Ok(ports)) => {
+            ports.close().await;
+            None
+        }
+        Some(Err(error)) => Some(error),
+        None => None,
+    };
+    traffic.close(config.shutdown_drain).await;
+    registering.shutdown().await;
+    registrar.leave().await;
+    tracing::info!("edge stopped");
+    failed.map_or(Ok(()), |error| Err(error.into()))
+}

@@ -1,0 +1,231 @@
+//! Follows the registry: `list → diff → watch from the revision after → on any end, list again`.
+//!
+//! Invariant: `applied` advances only after the table and the sockets are as the registry says; a registry without a
+//! complete `meta` changes nothing.
+
+mod apply;
+mod drains;
+mod progress;
+mod read;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use entities::ids::{CircuitKey, Epoch, Revision};
+use entities::limits::MAX_REFUSALS;
+use entities::registry::layout::{Layout, Meta};
+use entities::registry::{Batch, Event, Listing, Registry, RegistryError, Watch};
+
+use tokio::sync::watch;
+
+use crate::backoff::Backoff;
+use crate::listen::DynamicPorts;
+use crate::metrics::Metrics;
+use crate::table::ledger::Observation;
+pub(crate) use apply::Applier;
+pub(crate) use progress::{Position, Progress};
+use read::{Reader, Reading};
+
+/// Changes that are applied together at most; more would make the first of them wait.
+const MAX_BATCH_EVENTS: usize = 500;
+
+/// The first wait after an error, and the longest one.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// Follows one registry for one edge.
+pub(crate) struct Follower {
+    registry: Arc<dyn Registry>,
+    layout: Layout,
+    reader: Reader,
+    applier: Applier,
+    progress: Progress,
+    metrics: Arc<Metrics>,
+}
+
+/// Why following ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// The registry is not complete at this revision.
+    Incomplete(Revision),
+    /// `meta` says that the registry is another one now.
+    Replaced,
+    /// The watch ended after it had brought something.
+    Watch,
+    /// The watch ended before it brought anything.
+    BarrenWatch,
+}
+
+// === impl Follower ===
+
+impl Follower {
+    /// Will write what `registry` says through `applier`.
+    pub(crate) fn new(
+        registry: Arc<dyn Registry>,
+        layout: Layout,
+        applier: Applier,
+        progress: Progress,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let reader = Reader::new(layout.clone(), Arc::clone(&metrics));
+        Self { registry, layout, reader, applier, progress, metrics }
+    }
+
+    /// Follows until `stop`, and hands the ports back that are open then.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> DynamicPorts {
+        tokio::select! {
+            () = self.follow_for_ever() => {}
+            // An error means that the edge is gone, which is a reason to stop as well.
+            _ = stop.wait_for(|must_stop| *must_stop) => {}
+        }
+        self.applier.into_ports()
+    }
+
+    async fn follow_for_ever(&mut self) {
+        let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+        let mut has_been_barren = false;
+        loop {
+            match self.follow().await {
+                Ok(Ended::Incomplete(revision)) => self.wait_for_meta(revision, backoff.next()).await,
+                // One end is a lost connection, a second in a row is a registry that takes no watch.
+                Ok(Ended::BarrenWatch) if has_been_barren => tokio::time::sleep(backoff.next()).await,
+                Ok(ended) => {
+                    tracing::debug!(?ended, "listing the registry again");
+                    has_been_barren = ended == Ended::BarrenWatch;
+                    backoff.reset();
+                }
+                Err(error) => {
+                    let wait = backoff.next();
+                    tracing::warn!(%error, ?wait, "the registry does not answer, what is served stays");
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
+    }
+
+    /// One round: a list, and then changes for as long as the watch lives.
+    async fn follow(&mut self) -> Result<Ended, RegistryError> {
+        let listing = self.registry.list(&self.layout.root()).await?;
+        self.metrics.relists.inc();
+        let revision = listing.revision;
+        let Some(meta) = self.apply_listing(listing).await else {
+            return Ok(Ended::Incomplete(revision));
+        };
+        let mut watch = self.registry.watch(&self.layout.root(), revision.next()).await?;
+        let mut is_barren = true;
+        while let Some(batch) = next_batch(&mut watch).await {
+            is_barren = false;
+            if !self.apply_batch(batch, meta).await {
+                return Ok(Ended::Replaced);
+            }
+        }
+        Ok(if is_barren { Ended::BarrenWatch } else { Ended::Watch })
+    }
+
+    /// Makes the table what the list says; `None` and no change if the list is not complete.
+    async fn apply_listing(&mut self, listing: Listing) -> Option<Meta> {
+        let mut meta = None;
+        let mut observations = Vec::with_capacity(listing.entries.len());
+        for (index, entry) in listing.entries.iter().enumerate() {
+            match self.reader.read(&entry.key, Some(&entry.value)) {
+                Reading::Circuit(key, observation) => observations.push((key, observation)),
+                Reading::Meta(found) => meta = found,
+                Reading::Other => {}
+            }
+            if index % MAX_BATCH_EVENTS == MAX_BATCH_EVENTS - 1 {
+                tokio::task::yield_now().await;
+            }
+        }
+        self.progress.forget_unless(meta.map(|meta| meta.epoch));
+        let Some(meta) = meta.filter(|meta| meta.complete) else {
+            tracing::info!(keys = listing.entries.len(), "the registry is not complete yet, what is served stays");
+            return None;
+        };
+        let circuits = observations.len();
+        self.applier.apply_listing(observations).await;
+        self.advance(meta.epoch, listing.revision);
+        tracing::info!(circuits, revision = %listing.revision, epoch = %meta.epoch, "registry listed");
+        Some(meta)
+    }
+
+    /// Applies changes; `false` if `meta` is not what it was, so that only a list can tell what holds.
+    async fn apply_batch(&mut self, batch: Batch, current: Meta) -> bool {
+        let changes = batch.events.len();
+        let mut observations: Vec<(CircuitKey, Observation)> = Vec::with_capacity(changes);
+        for event in last_of_each_key(batch.events) {
+            let reading = match &event {
+                Event::Put(entry) => self.reader.read(&entry.key, Some(&entry.value)),
+                Event::Deleted { key, .. } => self.reader.read(key, None),
+            };
+            match reading {
+                Reading::Circuit(key, observation) => observations.push((key, observation)),
+                Reading::Meta(meta) if meta != Some(current) => return false,
+                Reading::Meta(_) | Reading::Other => {}
+            }
+        }
+        self.applier.apply_changes(observations).await;
+        self.metrics.events_applied.inc_by(changes as u64);
+        self.advance(current.epoch, batch.revision);
+        true
+    }
+
+    fn advance(&self, epoch: Epoch, revision: Revision) {
+        self.metrics.applied_revision.set(i64::try_from(revision.0).unwrap_or(i64::MAX));
+        self.progress.advance(epoch, revision, self.applier.refusals(MAX_REFUSALS));
+    }
+
+    /// Until `meta` changes after `revision`, at most `wait`.
+    async fn wait_for_meta(&self, revision: Revision, wait: Duration) {
+        let meta = self.layout.meta();
+        let changed = async {
+            let mut watch = self.registry.watch(&meta, revision.next()).await?;
+            while let Some(batch) = watch.next().await {
+                if batch.events.iter().any(|event| event.key() == meta) {
+                    return Ok(());
+                }
+            }
+            // A watch that ended says nothing about `meta`.
+            std::future::pending::<Result<(), RegistryError>>().await
+        };
+        if let Ok(Err(error)) = tokio::time::timeout(wait, changed).await {
+            tracing::debug!(%error, "the registry's meta cannot be watched");
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+/// The next batch, joined with those that are here already.
+async fn next_batch(watch: &mut Watch) -> Option<Batch> {
+    let mut joined = watch.next().await?;
+    while joined.events.len() < MAX_BATCH_EVENTS {
+        let Some(more) = watch.next_ready() else { break };
+        joined.revision = more.revision;
+        joined.events.extend(more.events);
+    }
+    Some(joined)
+}
+
+/// Of several changes to one key only the last one counts.
+fn last_of_each_key(events: Vec<Event>) -> Vec<Event> {
+    let mut seen = HashSet::new();
+    let mut last: Vec<Event> = events.into_iter().rev().filter(|event| seen.insert(event.key().to_owned())).collect();
+    last.reverse();
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    use entities::registry::Entry;
+
+    use super::*;
+
+    #[test]
+    fn the_last_write_of_each_key_wins_and_order_stays() {
+        let put = |key: &str, revision| {
+            Event::Put(Entry { key: key.to_owned(), value: Vec::new(), revision: Revision(revision) })
+        };
+        let gone = Event::Deleted { key: "a".to_owned(), revision: Revision(4) };
+        let events = vec![put("a", 1), put("b", 2), put("c", 3), gone.clone(), put("b", 5)];
+        assert_eq!(last_of_each_key(events), [put("c", 3), gone, put("b", 5)]);
+    }
+}

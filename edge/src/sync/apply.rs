@@ -1,0 +1,152 @@
+//! Carries plans out: table and sockets.
+//!
+//! Invariant: when a plan is carried out, every circuit of the ledger is in the table and its port listens, and no
+//! port listens without a circuit.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use entities::authority::Authority;
+use entities::circuit::Versioned;
+use entities::ids::CircuitKey;
+use entities::worker::Refusal;
+
+use super::drains::Drains;
+use crate::circuit::{Lifetime, LiveCircuit};
+use crate::config::Config;
+use crate::listen::DynamicPorts;
+use crate::metrics::Metrics;
+use crate::table::ledger::{Ledger, Leaving, Observation, Plan};
+use crate::table::{Slot, Table};
+
+/// Circuits that enter before others on this thread get a turn; half a millisecond of work.
+const YIELD_AFTER: usize = 100;
+
+/// Writes the table and opens and closes ports; nothing else does.
+pub(crate) struct Applier {
+    ledger: Ledger,
+    table: Arc<Table>,
+    ports: DynamicPorts,
+    drains: Drains,
+    authority: Authority,
+    connect_timeout: Duration,
+    metrics: Arc<Metrics>,
+}
+
+// === impl Applier ===
+
+impl Applier {
+    /// Writes `table` for the edge that `config` describes.
+    pub(crate) fn new(config: &Config, table: Arc<Table>, ports: DynamicPorts, metrics: Arc<Metrics>) -> Self {
+        Self {
+            ledger: Ledger::new(config.authority.name.clone()),
+            table,
+            ports,
+            drains: Drains::new(config.drain_time, Arc::clone(&metrics)),
+            authority: config.authority.clone(),
+            connect_timeout: config.connect_timeout,
+            metrics,
+        }
+    }
+
+    /// Circuits that cannot be served here, at most `limit`.
+    pub(crate) fn refusals(&self, limit: usize) -> Vec<Refusal> {
+        self.ledger.refusals(limit)
+    }
+
+    /// The ports that are open, for whoever closes them.
+    pub(super) fn into_ports(self) -> DynamicPorts {
+        self.ports
+    }
+
+    /// Makes the table what a whole list says.
+    pub(super) async fn apply_listing(&mut self, observations: Vec<(CircuitKey, Observation)>) {
+        let plan = self.ledger.plan_listing(observations);
+        self.carry_out(plan).await;
+    }
+
+    /// Applies changes.
+    pub(super) async fn apply_changes(&mut self, observations: Vec<(CircuitKey, Observation)>) {
+        let plan = self.ledger.plan(observations);
+        self.carry_out(plan).await;
+    }
+
+    async fn carry_out(&mut self, plan: Plan) {
+        let mut moving = self.leave(plan.leaving).await;
+        for versioned in plan.changing {
+            self.change(*versioned);
+        }
+        for (index, versioned) in plan.entering.into_iter().enumerate() {
+            if index % YIELD_AFTER == YIELD_AFTER - 1 {
+                tokio::task::yield_now().await;
+            }
+            let lifetime = moving.remove(&versioned.circuit.key);
+            self.enter(*versioned, lifetime);
+        }
+        // What was to move and found its new slot taken is not served any more.
+        for (key, lifetime) in moving {
+            self.drains.begin(key, lifetime);
+        }
+        self.metrics.circuits.set(as_gauge(self.ledger.served()));
+        self.metrics.circuits_refused.set(as_gauge(self.ledger.refused()));
+        self.metrics.ports_open.set(as_gauge(self.ports.len()));
+    }
+
+    /// Takes circuits out of the table and closes their ports; the lives that go on elsewhere come back.
+    async fn leave(&mut self, leaving: Vec<Leaving>) -> HashMap<CircuitKey, Arc<Lifetime>> {
+        let mut moving = HashMap::new();
+        let mut closing = Vec::new();
+        for Leaving { key, slot, is_moving } in leaving {
+            if let Some(circuit) = self.table.remove(&slot) {
+                let lifetime = Arc::clone(&circuit.lifetime);
+                if is_moving {
+                    moving.insert(key, lifetime);
+                } else {
+                    tracing::debug!(%key, "circuit closed");
+                    self.drains.begin(key, lifetime);
+                }
+            }
+            if let Slot::Port(port) = slot {
+                closing.extend(self.ports.take(port));
+            }
+        }
+        futures_util::future::join_all(closing.into_iter().map(|port| port.close())).await;
+        moving
+    }
+
+    fn change(&self, versioned: Versioned) {
+        let slot = Slot::of(&versioned.circuit.frontend);
+        let lifetime = self.table.get(&slot).map(|before| Arc::clone(&before.lifetime));
+        let circuit = self.live(versioned, lifetime);
+        tracing::debug!(key = %circuit.key, targets = circuit.balancer.len(), "circuit changed");
+        self.table.put(circuit);
+    }
+
+    fn enter(&mut self, versioned: Versioned, lifetime: Option<Arc<Lifetime>>) {
+        let circuit = self.live(versioned, lifetime);
+        let key = circuit.key.clone();
+        // In the table before its port listens, so that the first connection finds it.
+        self.table.put(Arc::clone(&circuit));
+        let opened = match circuit.slot {
+            Slot::Port(port) => self.ports.open(port),
+            Slot::Host(_) => Ok(()),
+        };
+        match opened {
+            Ok(()) => tracing::debug!(%key, targets = circuit.balancer.len(), "circuit opened"),
+            Err(code) => {
+                self.table.remove(&circuit.slot);
+                self.ledger.refuse(key.clone(), code);
+                self.drains.begin(key, Arc::clone(&circuit.lifetime));
+            }
+        }
+    }
+
+    fn live(&self, versioned: Versioned, lifetime: Option<Arc<Lifetime>>) -> Arc<LiveCircuit> {
+        Arc::new(LiveCircuit::new(versioned, &self.authority, self.connect_timeout, lifetime))
+    }
+}
+
+fn as_gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

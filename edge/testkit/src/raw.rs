@@ -1,0 +1,103 @@
+//! A client that sends any bytes and sees when the connection ends.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::http::find;
+
+/// How long a peer may take before a test counts as hanging.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A plain connection.
+#[derive(Debug)]
+pub struct RawClient {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// An answer as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawAnswer {
+    /// The number of the status line.
+    pub status: u16,
+    /// The head as text.
+    pub head: String,
+    /// The content, if it has a length.
+    pub body: String,
+}
+
+impl RawClient {
+    /// Connects.
+    pub async fn connect(address: SocketAddr) -> Self {
+        Self { stream: TcpStream::connect(address).await.expect("connects"), buffer: Vec::new() }
+    }
+
+    /// Sends bytes.
+    pub async fn send(&mut self, bytes: &str) {
+        self.stream.write_all(bytes.as_bytes()).await.expect("sends");
+    }
+
+    /// Sends a request without content and reads the answer.
+    pub async fn get(&mut self, path: &str, host: &str) -> RawAnswer {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        self.answer().await
+    }
+
+    /// Reads one answer, content of a given length included.
+    pub async fn answer(&mut self) -> RawAnswer {
+        self.try_answer().await.expect("an answer before the end of the connection")
+    }
+
+    /// Reads the head of an answer that has no content, whatever its length says.
+    pub async fn head(&mut self) -> RawAnswer {
+        self.try_head().await.expect("an answer before the end of the connection")
+    }
+
+    /// Reads one answer; `None` if the connection ends before.
+    pub async fn try_answer(&mut self) -> Option<RawAnswer> {
+        let mut answer = self.try_head().await?;
+        let length = answer.field("content-length").map_or(0, |value| value.parse().expect("a number"));
+        while self.buffer.len() < length {
+            self.read_more().await?;
+        }
+        answer.body = String::from_utf8_lossy(&self.buffer.drain(..length).collect::<Vec<u8>>()).into_owned();
+        Some(answer)
+    }
+
+    async fn try_head(&mut self) -> Option<RawAnswer> {
+        let end = loop {
+            if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
+                break end;
+            }
+            self.read_more().await?;
+        };
+        let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
+        self.buffer.drain(..end + 4);
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
+        Some(RawAnswer { status, head, body: String::new() })
+    }
+
+    /// Waits until the other side ends the connection; what it sends until then is thrown away.
+    pub async fn wait_for_end(&mut self) {
+        while self.read_more().await.is_some() {}
+    }
+
+    async fn read_more(&mut self) -> Option<()> {
+        let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.buffer));
+        match read.await.expect("the peer answers or closes in time") {
+            Ok(0) | Err(_) => None,
+            Ok(_) => Some(()),
+        }
+    }
+}
+
+impl RawAnswer {
+    /// The value of a field, if it is there.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let fields = self.head.lines().filter_map(|line| line.split_once(':'));
+        fields.into_iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+}

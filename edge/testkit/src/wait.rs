@@ -1,0 +1,27 @@
+//! Waiting for a condition with a deadline: the one place in all tests that sleeps.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// How long a condition may take before its test fails.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Waits until `condition` holds.
+///
+/// # Panics
+/// If it does not hold before the deadline.
+pub async fn wait_until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let start = Instant::now();
+    while !condition().await {
+        assert!(start.elapsed() < DEADLINE, "{what} did not happen within {DEADLINE:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits for `future`.
+///
+/// # Panics
+/// If it is not there before the deadline.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what} did not happen within {DEADLINE:?}"))
+}

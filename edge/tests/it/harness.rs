@@ -1,0 +1,256 @@
+//! An edge in this process, with a registry that the test fills by hand.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use edge::{Config, Listeners, RunError};
+use entities::access::Access;
+use entities::authority::{Authority, DomainFrontends, PortFrontends, Scheme};
+use entities::balance::LoadBalancing;
+use entities::circuit::{Backend, Circuit, Protocol, Versioned};
+use entities::frontend::Frontend;
+use entities::ids::{CircuitId, CircuitKey, Epoch, Generation, InstallationId, Port, Revision};
+use entities::registry::layout::{CircuitState, Layout, Meta};
+use entities::registry::memory::MemoryRegistry;
+use entities::registry::{Expected, Registry as _, Swap};
+use entities::target::Target;
+use entities::worker::SyncReport;
+use testkit::client::client;
+use testkit::coordinator::StubCoordinator;
+use testkit::wait::within;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub(crate) const WORKER_KEY: &str = "worker-key-of-the-test";
+
+/// A running edge and everything around it.
+pub(crate) struct TestEdge {
+    pub(crate) address: SocketAddr,
+    pub(crate) registry: MemoryRegistry,
+    pub(crate) layout: Layout,
+    pub(crate) coordinator: StubCoordinator,
+    pub(crate) epoch: Epoch,
+    installation_id: InstallationId,
+    generations: Mutex<HashMap<CircuitKey, u64>>,
+    shutdown: watch::Sender<bool>,
+    running: JoinHandle<Result<(), RunError>>,
+}
+
+impl TestEdge {
+    /// An edge with a complete and empty registry.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// The same, with settings changed.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let edge = Self::start_incomplete(change).await;
+        edge.put_meta(edge.epoch, true).await;
+        edge.wait_applied().await;
+        edge
+    }
+
+    /// An edge whose registry says nothing yet.
+    pub(crate) async fn start_incomplete(change: impl FnOnce(&mut Config)) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let coordinator = StubCoordinator::start().await;
+        let mut config = Config::new(
+            "w1".parse().expect("valid"),
+            authority(address.port()),
+            format!("http://{address}"),
+            coordinator.url(),
+            WORKER_KEY.to_owned(),
+        );
+        config.port_address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        config.connect_timeout = Duration::from_secs(2);
+        change(&mut config);
+        let (shutdown, must_stop) = watch::channel(false);
+        let registry = MemoryRegistry::new();
+        let layout = Layout::default();
+        let running = tokio::spawn(edge::run(
+            config,
+            Arc::new(registry.clone()),
+            layout.clone(),
+            Listeners { traffic: listener },
+            must_stop,
+        ));
+        Self {
+            address,
+            registry,
+            layout,
+            coordinator,
+            epoch: Epoch::random(),
+            installation_id: InstallationId::random(),
+            generations: Mutex::default(),
+            shutdown,
+            running,
+        }
+    }
+
+    /// `http://<host>:<traffic port><path>`.
+    pub(crate) fn url(&self, host: &str, path: &str) -> String {
+        format!("http://{host}:{}{path}", self.address.port())
+    }
+
+    /// Asks for `path` at `host` of the traffic port.
+    pub(crate) async fn get(&self, host: &str, path: &str) -> reqwest::Response {
+        client().get(self.url(host, path)).send().await.expect("the edge answers")
+    }
+
+    /// Writes a key, whatever stands there.
+    pub(crate) async fn put(&self, key: &str, value: Vec<u8>) -> Revision {
+        let (entry, _) = self.registry.get(key).await.expect("in memory");
+        let expected = entry.map_or(Expected::Absent, |entry| Expected::At(entry.revision));
+        match self.registry.put(key, expected, value, None).await.expect("in memory") {
+            Swap::Done(revision) => revision,
+            Swap::Conflict => panic!("somebody else writes {key}"),
+        }
+    }
+
+    pub(crate) async fn put_meta(&self, epoch: Epoch, complete: bool) -> Revision {
+        let meta = Meta { installation_id: self.installation_id, epoch, complete };
+        self.put(&self.layout.meta(), meta.encode().expect("fits")).await
+    }
+
+    /// Writes a circuit under its next generation and waits until it is applied.
+    pub(crate) async fn serve(&self, circuit: &Circuit) {
+        self.publish(circuit).await;
+        self.wait_applied().await;
+    }
+
+    /// Writes a circuit under its next generation.
+    pub(crate) async fn publish(&self, circuit: &Circuit) -> Revision {
+        let generation = self.next_generation(&circuit.key);
+        self.publish_as(circuit, generation).await
+    }
+
+    /// Writes a circuit under this generation.
+    pub(crate) async fn publish_as(&self, circuit: &Circuit, generation: Generation) -> Revision {
+        let state = CircuitState::Open(Box::new(Versioned { generation, circuit: circuit.clone() }));
+        self.put(&self.layout.circuit(&circuit.key), state.encode().expect("fits")).await
+    }
+
+    /// Closes a circuit and waits until that is applied.
+    pub(crate) async fn close(&self, circuit: &Circuit) {
+        self.publish_closed(circuit).await;
+        self.wait_applied().await;
+    }
+
+    /// Closes a circuit.
+    pub(crate) async fn publish_closed(&self, circuit: &Circuit) -> Revision {
+        let state = CircuitState::Closed { generation: self.next_generation(&circuit.key) };
+        self.put(&self.layout.circuit(&circuit.key), state.encode().expect("fits")).await
+    }
+
+    fn next_generation(&self, key: &CircuitKey) -> Generation {
+        let mut generations = self.generations.lock().expect("no test thread panics with it");
+        let generation = generations.entry(key.clone()).or_default();
+        *generation += 1;
+        Generation(*generation)
+    }
+
+    /// Waits, as a coordinator does, until everything that the registry holds now is applied.
+    pub(crate) async fn wait_applied(&self) -> SyncReport {
+        let (_, revision) = self.registry.get("").await.expect("in memory");
+        let query = format!("/v2/sync?epoch={}&revision={revision}&timeout_ms=10000", self.epoch);
+        let report = self.sync(&query).await;
+        assert!(report.has_applied(self.epoch, revision), "not applied in time: {report:?}");
+        report
+    }
+
+    /// Asks `/v2/sync`.
+    pub(crate) async fn sync(&self, path_and_query: &str) -> SyncReport {
+        let request = client().get(self.url("127.0.0.1", path_and_query)).bearer_auth(WORKER_KEY);
+        let response = request.send().await.expect("the edge answers");
+        assert_eq!(response.status(), 200);
+        response.json().await.expect("a report")
+    }
+
+    /// The value of one metric, labels included in its name.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let text = self.get("127.0.0.1", "/metrics").await.text().await.expect("text");
+        let value = text.lines().find_map(|line| line.strip_prefix(name)).and_then(|rest| rest.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no metric {name} in\n{text}"))
+    }
+
+    /// Tells the edge to stop.
+    pub(crate) fn begin_stop(&self) {
+        self.shutdown.send_replace(true);
+    }
+
+    /// Drops the edge in the middle of its work.
+    pub(crate) async fn cancel(self) {
+        self.running.abort();
+        let ended = within("the end of the edge", self.running).await;
+        assert!(ended.is_err_and(|error| error.is_cancelled()));
+    }
+
+    /// Stops the edge and waits until it has.
+    pub(crate) async fn stop(self) -> StubCoordinator {
+        self.begin_stop();
+        within("the end of the edge", self.running).await.expect("no panic").expect("no error");
+        self.coordinator
+    }
+}
+
+fn authority(port: u16) -> Authority {
+    Authority {
+        name: "main".parse().expect("valid"),
+        subdomains: Some(DomainFrontends {
+            domain: "apps.test".parse().expect("valid"),
+            public_scheme: Scheme::Http,
+            public_port: Port::try_from(port).expect("not 0"),
+        }),
+        ports: Some(PortFrontends {
+            host: "127.0.0.1".parse().expect("valid"),
+            ports: "1024-65535".parse().expect("valid"),
+            public_scheme: Scheme::Http,
+        }),
+    }
+}
+
+/// A circuit at `<name>.apps.test`.
+pub(crate) fn by_host(name: &str, targets: Vec<Target>) -> Circuit {
+    circuit(
+        name,
+        Frontend::Subdomain {
+            subdomain: name.parse().expect("valid"),
+            host: format!("{name}.apps.test").parse().expect("valid"),
+        },
+        targets,
+    )
+}
+
+/// A circuit at a port of its own.
+pub(crate) fn by_port(name: &str, port: u16, targets: Vec<Target>) -> Circuit {
+    circuit(name, Frontend::Port { port: Port::try_from(port).expect("not 0") }, targets)
+}
+
+fn circuit(name: &str, frontend: Frontend, targets: Vec<Target>) -> Circuit {
+    Circuit {
+        id: CircuitId::random(),
+        key: format!("{name}:web").parse().expect("valid"),
+        authority: "main".parse().expect("valid"),
+        frontend,
+        protocol: Protocol::Http,
+        backend: Backend::Http,
+        targets,
+        load_balancing: LoadBalancing::default(),
+        access: Access::default(),
+    }
+}
+
+/// The loopback address with this port.
+pub(crate) fn at(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// The origin's name in an answer that an origin gave.
+pub(crate) async fn name_of(response: reqwest::Response) -> String {
+    assert_eq!(response.status(), 200);
+    let echo: serde_json::Value = response.json().await.expect("the origin's echo");
+    echo["name"].as_str().expect("a name").to_owned()
+}

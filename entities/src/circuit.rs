@@ -1,0 +1,210 @@
+//! One routing rule: a way in, its targets, and the rules between.
+//!
+//! Invariant: a [`Circuit`] carries all that an edge needs to serve it and nothing else (no labels, no history).
+
+mod read;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::access::Access;
+use crate::balance::LoadBalancing;
+use crate::frontend::{Frontend, FrontendRequest};
+use crate::ids::{AuthorityName, CircuitId, CircuitKey, Generation, OwnerId, ServiceName, UserId, Variant};
+use crate::target::Target;
+
+pub use read::NOT_SUPPORTED_FIELDS;
+
+/// What kind of owner a circuit has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AppMode {
+    /// A session of one user.
+    #[default]
+    Interactive,
+    /// A model service.
+    Inference,
+}
+
+/// What the service speaks; it chooses the backend.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.1 with upgrades.
+    #[default]
+    Http,
+    /// HTTP/1.1 of a service that the container opens by itself.
+    Preopen,
+}
+
+/// The protocol driver towards targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backend {
+    /// HTTP/1.1.
+    Http,
+}
+
+impl Protocol {
+    /// The backend that carries this protocol when the caller leaves the choice to us.
+    pub fn automatic_backend(self) -> Backend {
+        match self {
+            Self::Http | Self::Preopen => Backend::Http,
+        }
+    }
+}
+
+/// What a caller asked for, complete and valid. Two equal ones ask for the same circuit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CircuitSpec {
+    /// Session or endpoint.
+    pub owner: OwnerId,
+    /// Which service of the owner.
+    pub service: ServiceName,
+    /// Tells circuits of one service apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<Variant>,
+    /// What kind of owner.
+    pub app_mode: AppMode,
+    /// What the service speaks.
+    pub protocol: Protocol,
+    /// Which driver carries it.
+    pub backend: Backend,
+    /// The way in that was asked for.
+    pub frontend: FrontendRequest,
+    /// The replicas; none means `503` until there are some.
+    pub targets: Vec<Target>,
+    /// How requests are spread.
+    pub load_balancing: LoadBalancing,
+    /// Who may use it.
+    pub access: Access,
+    /// The caller's own notes.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl CircuitSpec {
+    /// The circuit's key.
+    pub fn key(&self) -> CircuitKey {
+        CircuitKey::new(&self.owner, &self.service, self.variant.as_ref())
+    }
+
+    /// Who may take a subdomain again while it rests: the user, or without one the owner itself.
+    pub fn tenant(&self) -> Tenant {
+        match &self.access.user_id {
+            Some(user) => Tenant::User(user.clone()),
+            None => Tenant::Owner(self.owner.clone()),
+        }
+    }
+}
+
+/// Who a released subdomain still belongs to while it rests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tenant {
+    /// A user of the manager.
+    User(UserId),
+    /// A session or endpoint without a known user.
+    Owner(OwnerId),
+}
+
+impl std::fmt::Display for Tenant {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::User(user) => write!(formatter, "user:{user}"),
+            Self::Owner(owner) => write!(formatter, "owner:{owner}"),
+        }
+    }
+}
+
+/// What may change while a circuit is open; `None` leaves a part as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CircuitPatch {
+    /// New replicas.
+    pub targets: Option<Vec<Target>>,
+    /// New spreading.
+    pub load_balancing: Option<LoadBalancing>,
+    /// New access rules.
+    pub access: Option<Access>,
+    /// New notes.
+    pub labels: Option<BTreeMap<String, String>>,
+}
+
+impl CircuitPatch {
+    /// `spec` with this change.
+    #[must_use]
+    pub fn applied_to(self, spec: &CircuitSpec) -> CircuitSpec {
+        let mut changed = spec.clone();
+        if let Some(targets) = self.targets {
+            changed.targets = targets;
+        }
+        if let Some(load_balancing) = self.load_balancing {
+            changed.load_balancing = load_balancing;
+        }
+        if let Some(access) = self.access {
+            changed.access = access;
+        }
+        if let Some(labels) = self.labels {
+            changed.labels = labels;
+        }
+        changed
+    }
+}
+
+/// What an edge gets to serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Circuit {
+    /// This life of the circuit.
+    pub id: CircuitId,
+    /// Its unique name.
+    pub key: CircuitKey,
+    /// Whose workers serve it.
+    pub authority: AuthorityName,
+    /// The way in.
+    pub frontend: Frontend,
+    /// What the service speaks.
+    pub protocol: Protocol,
+    /// Which driver carries it.
+    pub backend: Backend,
+    /// The replicas.
+    pub targets: Vec<Target>,
+    /// How requests are spread.
+    pub load_balancing: LoadBalancing,
+    /// Who may use it.
+    pub access: Access,
+}
+
+/// How a circuit is, as the coordinator sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum CircuitStatus {
+    /// No live worker has applied it yet.
+    Pending,
+    /// Applied, and at least one target can be tried.
+    Healthy,
+    /// No target, or no live worker.
+    Unhealthy,
+}
+
+impl CircuitStatus {
+    /// The words on the wire.
+    pub const WORDS: [(&'static str, Self); 3] =
+        [("PENDING", Self::Pending), ("HEALTHY", Self::Healthy), ("UNHEALTHY", Self::Unhealthy)];
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Healthy => "HEALTHY",
+            Self::Unhealthy => "UNHEALTHY",
+        }
+    }
+}
+
+/// A circuit together with the generation that it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versioned {
+    /// How often the key has changed.
+    pub generation: Generation,
+    /// The circuit.
+    pub circuit: Circuit,
+}

@@ -1,0 +1,303 @@
+//! Reads what callers send to open and to change a circuit.
+//!
+//! Invariant: a field whose rule no edge enforces yet is refused, never ignored: a caller who reads `201` has what
+//! they asked for. [`NOT_SUPPORTED_FIELDS`] lists them.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{AppMode, Backend, CircuitPatch, CircuitSpec, Protocol};
+use crate::access::Access;
+use crate::balance::LoadBalancing;
+use crate::faults::{FaultCode, Faults};
+use crate::fields::Fields;
+use crate::frontend::FrontendRequest;
+use crate::ids::{OwnerId, ServiceName, Variant};
+use crate::limits::{MAX_LABEL_NAME_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS};
+use crate::target::Target;
+
+/// Top-level fields that are refused until the rule behind them is enforced.
+pub const NOT_SUPPORTED_FIELDS: [&str; 5] = ["health_check", "timeouts", "headers", "idle_timeout_s", "redeploy"];
+
+/// Fields that say which circuit it is or where it is; they stay as they were opened.
+const IMMUTABLE_FIELDS: [&str; 8] =
+    ["session_id", "endpoint_id", "service", "variant", "app_mode", "protocol", "backend", "frontend"];
+
+impl CircuitSpec {
+    /// Reads the body of `POST /v2/circuits`.
+    pub fn read(body: &Value) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let Some(mut fields) = Fields::of(body, "", &mut faults) else { return Err(faults) };
+
+        let service = fields.parse::<ServiceName>("service", &mut faults);
+        if !is_given(body, "service") {
+            fields.missing("service", &mut faults);
+        }
+        let app_mode = read_app_mode(&mut fields, &mut faults);
+        let owner = read_owner(&mut fields, body, app_mode, &mut faults);
+        let variant = fields.parse::<Variant>("variant", &mut faults);
+        let protocol = read_protocol(&mut fields, &mut faults);
+        let backend = read_backend(&mut fields, protocol, &mut faults);
+        let frontend = match fields.take("frontend") {
+            Some(value) => FrontendRequest::read(value, "/frontend", &mut faults),
+            None => Some(FrontendRequest::default()),
+        };
+        if !is_given(body, "targets") {
+            fields.missing("targets", &mut faults);
+        }
+        let parts = read_changeable(&mut fields, &mut faults);
+        fields.finish(&mut faults);
+
+        faults.into_result(|| {
+            Some(Self {
+                owner: owner?,
+                service: service?,
+                variant,
+                app_mode: app_mode.unwrap_or_default(),
+                protocol,
+                backend,
+                frontend: frontend?,
+                targets: parts.targets.unwrap_or_default(),
+                load_balancing: parts.load_balancing.unwrap_or_default(),
+                access: parts.access.unwrap_or_default(),
+                labels: parts.labels.unwrap_or_default(),
+            })
+        })
+    }
+}
+
+impl CircuitPatch {
+    /// Reads the body of `PATCH /v2/circuits/{key}`: each field that is given replaces the old one whole.
+    pub fn read(body: &Value) -> Result<Self, Faults> {
+        let mut faults = Faults::default();
+        let Some(mut fields) = Fields::of(body, "", &mut faults) else { return Err(faults) };
+        for name in IMMUTABLE_FIELDS {
+            if fields.take(name).is_some() {
+                let detail = format!("{name} cannot be changed; close the circuit and open another");
+                faults.push(fields.pointer_to(name), FaultCode::Immutable, detail);
+            }
+        }
+        let patch = read_changeable(&mut fields, &mut faults);
+        fields.finish(&mut faults);
+        if faults.is_empty() && patch == Self::default() {
+            faults.push("", FaultCode::Required, "nothing to change: give targets, load_balancing, access or labels");
+        }
+        faults.into_result(|| Some(patch))
+    }
+}
+
+fn is_given(body: &Value, name: &str) -> bool {
+    body.get(name).is_some_and(|value| !value.is_null())
+}
+
+/// The parts that opening and changing read alike.
+fn read_changeable(fields: &mut Fields<'_>, faults: &mut Faults) -> CircuitPatch {
+    let targets = fields.list("targets", faults).map(|list| Target::read_list(list, "/targets", faults));
+    let load_balancing =
+        fields.take("load_balancing").and_then(|value| LoadBalancing::read(value, "/load_balancing", faults));
+    let access = fields.take("access").and_then(|value| Access::read(value, "/access", faults));
+    let labels = fields.take("labels").map(|value| read_labels(value, faults));
+    for name in NOT_SUPPORTED_FIELDS {
+        fields.not_supported(name, faults);
+    }
+    CircuitPatch { targets, load_balancing, access, labels }
+}
+
+fn read_app_mode(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<AppMode> {
+    fields.choice("app_mode", &[("interactive", AppMode::Interactive), ("inference", AppMode::Inference)], faults)
+}
+
+fn read_owner(
+    fields: &mut Fields<'_>,
+    body: &Value,
+    app_mode: Option<AppMode>,
+    faults: &mut Faults,
+) -> Option<OwnerId> {
+    let parse = |text: &str| OwnerId::parse_canonical(text).map_err(|error| error.to_string());
+    let session = fields.parse_with("session_id", faults, parse);
+    let endpoint = fields.parse_with("endpoint_id", faults, parse);
+    let has_session = is_given(body, "session_id");
+    let has_endpoint = is_given(body, "endpoint_id");
+    if has_session && has_endpoint {
+        faults.push("/endpoint_id", FaultCode::Contradiction, "give session_id or endpoint_id, not both");
+        return None;
+    }
+    match app_mode {
+        Some(AppMode::Inference) if !has_endpoint => {
+            faults.push("/endpoint_id", FaultCode::Required, "inference needs endpoint_id");
+        }
+        Some(AppMode::Interactive) if has_endpoint => {
+            faults.push("/endpoint_id", FaultCode::Contradiction, "an interactive circuit belongs to a session_id");
+        }
+        _ if !has_session && !has_endpoint => {
+            faults.push("/session_id", FaultCode::Required, "session_id (or endpoint_id) is required");
+        }
+        _ => {}
+    }
+    session.or(endpoint)
+}
+
+fn read_protocol(fields: &mut Fields<'_>, faults: &mut Faults) -> Protocol {
+    let words = [
+        ("http", Some(Protocol::Http)),
+        ("preopen", Some(Protocol::Preopen)),
+        ("h2", None),
+        ("grpc", None),
+        ("tcp", None),
+        ("vnc", None),
+        ("rdp", None),
+        ("ssh", None),
+    ];
+    let protocol = fields.choice("protocol", &words, faults);
+    if protocol == Some(None) {
+        let detail = "only http and preopen are supported yet";
+        faults.push(fields.pointer_to("protocol"), FaultCode::NotSupported, detail);
+    }
+    protocol.flatten().unwrap_or_default()
+}
+
+fn read_backend(fields: &mut Fields<'_>, protocol: Protocol, faults: &mut Faults) -> Backend {
+    let automatic = protocol.automatic_backend();
+    let words =
+        [("auto", Some(automatic)), ("http", Some(Backend::Http)), ("h2", None), ("tcp", None), ("traefik", None)];
+    let backend = fields.choice("backend", &words, faults);
+    if backend == Some(None) {
+        let detail = "only auto and http are supported yet";
+        faults.push(fields.pointer_to("backend"), FaultCode::NotSupported, detail);
+    }
+    backend.flatten().unwrap_or(automatic)
+}
+
+fn read_labels(value: &Value, faults: &mut Faults) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    let Some(object) = value.as_object() else {
+        faults.push("/labels", FaultCode::WrongType, "must be an object");
+        return labels;
+    };
+    if object.len() > MAX_LABELS {
+        faults.push("/labels", FaultCode::TooLarge, format!("at most {MAX_LABELS} labels"));
+        return labels;
+    }
+    for (name, value) in object {
+        let pointer = format!("/labels/{}", name.replace('~', "~0").replace('/', "~1"));
+        if name.is_empty() || name.len() > MAX_LABEL_NAME_BYTES {
+            let detail = format!("a label's name has 1 to {MAX_LABEL_NAME_BYTES} bytes");
+            faults.push("/labels", FaultCode::Invalid, detail);
+            continue;
+        }
+        match value.as_str() {
+            Some(text) if text.len() <= MAX_LABEL_VALUE_BYTES => {
+                labels.insert(name.clone(), text.to_owned());
+            }
+            Some(_) => {
+                faults.push(pointer, FaultCode::TooLarge, format!("at most {MAX_LABEL_VALUE_BYTES} bytes"));
+            }
+            None => faults.push(pointer, FaultCode::WrongType, "must be a string"),
+        }
+    }
+    labels
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pointers(faults: &Faults) -> Vec<(&str, FaultCode)> {
+        faults.as_slice().iter().map(|fault| (fault.pointer.as_str(), fault.code)).collect()
+    }
+
+    #[test]
+    fn three_fields_are_enough() {
+        let spec = CircuitSpec::read(&json!({"session_id": "s1", "service": "jupyter", "targets": []})).expect("valid");
+        assert_eq!(spec.key().as_str(), "s1:jupyter");
+        assert_eq!(spec.frontend, FrontendRequest::Subdomain { subdomain: None });
+        assert_eq!(spec.backend, Backend::Http);
+    }
+
+    #[test]
+    fn every_fault_is_named_at_once() {
+        let body = json!({
+            "session_id": "s 1", "service": "Jupyter", "protocol": "gopher", "frontend": {"mode": "port", "subdomain": "x"},
+            "targets": [{"host": "10.0.0.1", "port": 0}, {"port": 80}, {"host": "10.0.0.1", "port": 80, "extra": 1}],
+            "labels": {"a": 1}, "surprise": true,
+        });
+        let faults = CircuitSpec::read(&body).expect_err("faulty");
+        let found = pointers(&faults);
+        for wanted in [
+            ("/service", FaultCode::Invalid),
+            ("/session_id", FaultCode::Invalid),
+            ("/protocol", FaultCode::Invalid),
+            ("/frontend/subdomain", FaultCode::Contradiction),
+            ("/targets/0/port", FaultCode::Invalid),
+            ("/targets/1/host", FaultCode::Required),
+            ("/targets/2/extra", FaultCode::UnknownField),
+            ("/labels/a", FaultCode::WrongType),
+            ("/surprise", FaultCode::UnknownField),
+        ] {
+            assert!(found.contains(&wanted), "{wanted:?} is missing in {found:?}");
+        }
+    }
+
+    /// The list that the issues shorten: whoever builds one of these rules takes its row out.
+    #[test]
+    fn what_is_not_enforced_yet_is_refused() {
+        let refused = [
+            ("/health_check", json!({"health_check": {"type": "tcp"}})),
+            ("/timeouts", json!({"timeouts": {"connect_ms": 1}})),
+            ("/headers", json!({"headers": {"request": {}}})),
+            ("/idle_timeout_s", json!({"idle_timeout_s": 3600})),
+            ("/redeploy", json!({"redeploy": "auto"})),
+            ("/access/public", json!({"access": {"public": false}})),
+            ("/access/allowed_clients", json!({"access": {"allowed_clients": ["10.0.0.0/8"]}})),
+            ("/access/allowed_origins", json!({"access": {"allowed_origins": ["https://x"]}})),
+            ("/access/login_url", json!({"access": {"login_url": "https://x"}})),
+            ("/load_balancing/strategy", json!({"load_balancing": {"strategy": "weighted"}})),
+            ("/load_balancing/strategy", json!({"load_balancing": {"strategy": "least_connections"}})),
+            ("/targets/0/weight", json!({"targets": [{"host": "10.0.0.1", "port": 80, "weight": 5}]})),
+            ("/protocol", json!({"protocol": "h2"})),
+            ("/protocol", json!({"protocol": "grpc"})),
+            ("/protocol", json!({"protocol": "tcp"})),
+            ("/protocol", json!({"protocol": "vnc"})),
+            ("/protocol", json!({"protocol": "rdp"})),
+            ("/protocol", json!({"protocol": "ssh"})),
+            ("/backend", json!({"backend": "h2"})),
+            ("/backend", json!({"backend": "tcp"})),
+            ("/backend", json!({"backend": "traefik"})),
+        ];
+        for (pointer, extra) in refused {
+            let mut body = json!({"session_id": "s1", "service": "jupyter", "targets": []});
+            for (name, value) in extra.as_object().expect("an object") {
+                body[name] = value.clone();
+            }
+            let faults = CircuitSpec::read(&body).expect_err(pointer);
+            assert_eq!(pointers(&faults), [(pointer, FaultCode::NotSupported)], "{extra}");
+        }
+    }
+
+    #[test]
+    fn a_change_cannot_move_a_circuit() {
+        let faults = CircuitPatch::read(&json!({"frontend": {"mode": "port"}, "targets": []})).expect_err("immutable");
+        assert_eq!(pointers(&faults), [("/frontend", FaultCode::Immutable)]);
+        assert!(CircuitPatch::read(&json!({})).is_err());
+        assert!(CircuitPatch::read(&json!({"targets": []})).is_ok());
+    }
+
+    #[test]
+    fn owner_and_mode_must_agree() {
+        let base = |extra: Value| {
+            let mut body = json!({"service": "x", "targets": []});
+            for (name, value) in extra.as_object().expect("an object") {
+                body[name] = value.clone();
+            }
+            CircuitSpec::read(&body)
+        };
+        assert!(base(json!({"endpoint_id": "e1"})).is_ok());
+        assert!(base(json!({"endpoint_id": "e1", "app_mode": "inference"})).is_ok());
+        assert!(base(json!({"session_id": "s1", "endpoint_id": "e1"})).is_err());
+        assert!(base(json!({"session_id": "s1", "app_mode": "inference"})).is_err());
+        assert!(base(json!({})).is_err());
+    }
+}

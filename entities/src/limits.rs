@@ -1,0 +1,49 @@
+//! Every limit of the contracts, with its arithmetic.
+//!
+//! Invariant: what outside data can make grow has its bound here, and the parser that reads it enforces the bound.
+
+/// Names of owners, services, variants, workers and authorities: one DNS label, because subdomains are made of them.
+pub const MAX_NAME_BYTES: usize = 63;
+
+/// Host names (RFC 1035 §2.3.4).
+pub const MAX_HOST_BYTES: usize = 253;
+
+/// Targets of one circuit: with an address of typical length (60 bytes as JSON) they fill half of
+/// [`MAX_REGISTRY_VALUE_BYTES`]; longer host names meet that limit first.
+pub const MAX_TARGETS: usize = 128;
+
+/// Labels of one circuit.
+pub const MAX_LABELS: usize = 32;
+
+/// A label's name.
+pub const MAX_LABEL_NAME_BYTES: usize = 63;
+
+/// A label's value.
+pub const MAX_LABEL_VALUE_BYTES: usize = 255;
+
+/// One value in the registry. A page of 200 keys stays under 3.2 MiB, below the 4 MiB that a gRPC client decodes.
+pub const MAX_REGISTRY_VALUE_BYTES: usize = 16 * 1024;
+
+/// A request body at the coordinator: the largest circuit (128 targets of 320 bytes and 32 labels of 330) is 52 KiB.
+pub const MAX_API_BODY_BYTES: u64 = 64 * 1024;
+
+/// Faults reported for one request; a body of 64 KiB could name thousands.
+pub const MAX_FAULTS: usize = 64;
+
+/// Circuits in one page of a list.
+pub const MAX_PAGE: u64 = 1_000;
+
+/// Circuits in one page of a list when the caller does not say.
+pub const DEFAULT_PAGE: u64 = 100;
+
+/// Ports in the range of one authority: every port above the privileged ones.
+pub const MAX_PORT_RANGE: u32 = 64_512;
+
+/// Batches that a watch may be behind before it is ended; at 500 events a batch that is more than a full list costs.
+pub const WATCH_QUEUE_BATCHES: usize = 1_024;
+
+/// Events that the in-process registry keeps for watches that start in the past.
+pub const HISTORY_EVENTS: usize = 16_384;
+
+/// Refused circuits in one answer of `/v2/sync`: 200 bytes each, 200 KiB in all.
+pub const MAX_REFUSALS: usize = 1_000;

@@ -1,0 +1,3 @@
+//! The contracts that several crates rely on, driven from outside.
+
+mod memory_registry;
