@@ -5,6 +5,7 @@
 
 mod in_turn;
 mod target;
+mod upgrade;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -80,10 +80,6 @@ impl WayIn {
                 None => (Scheme::default(), Scheme::default().default_port()),
             },
         };
-        Self {
-            scheme,
-            scheme_value: HeaderValue::from_static(scheme.as_str()),
-            port_value: HeaderValue::from(port),
-        }
+        Self { scheme, scheme_value: HeaderValue::from_static(scheme.as_str()), port_value: HeaderValue::from(port) }
     }
 }

@@ -21,7 +21,7 @@
 //! * A connection is cut only by the end of its own circuit, of its own port, or of the edge.
 //! * `applied` is never ahead of the table and the listening sockets.
 //! * Only `listen` and `balance` know pingora; everything else is tested without it.
-//! * Nothing that [`run`] starts outlives it, but for idle connections to targets: pingora's pool keeps those for
+//! * Nothing that [`run()`] starts outlives it, but for idle connections to targets: pingora's pool keeps those for
 //!   at most the idle time of a target connection.
 
 mod api;

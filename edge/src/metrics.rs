@@ -188,7 +188,9 @@ mod tests {
         for status in [None, Some(101), Some(204), Some(503), Some(599), Some(999)] {
             metrics.count_request(status);
         }
-        let counts = CODE_CLASSES.map(|class| (class, metrics.requests.iter().zip(CODE_CLASSES).find(|(_, name)| *name == class).expect("listed").0.get()));
+        let counts = CODE_CLASSES.map(|class| {
+            (class, metrics.requests.iter().zip(CODE_CLASSES).find(|(_, name)| *name == class).expect("listed").0.get())
+        });
         assert_eq!(counts, [("none", 2), ("1xx", 1), ("2xx", 1), ("3xx", 0), ("4xx", 0), ("5xx", 2)]);
     }
 }

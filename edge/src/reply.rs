@@ -52,12 +52,9 @@ impl Problem {
     /// Status, code, title and what a person is told.
     fn parts(self) -> (StatusCode, &'static str, &'static str, &'static str) {
         match self {
-            Self::BadRequest => (
-                StatusCode::BAD_REQUEST,
-                "bad_request",
-                "Bad Request",
-                "The request has no valid Host field.",
-            ),
+            Self::BadRequest => {
+                (StatusCode::BAD_REQUEST, "bad_request", "Bad Request", "The request has no valid Host field.")
+            }
             Self::InvalidQuery => (
                 StatusCode::BAD_REQUEST,
                 "invalid_query",

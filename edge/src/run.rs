@@ -1,6 +1,6 @@
 //! The life of one edge: start, serve, leave.
 //!
-//! Invariant: when [`run`] returns, nothing listens, no connection is open and no task of the edge runs.
+//! Invariant: when [`run()`] returns, nothing listens, no connection is open and no task of the edge runs.
 
 use std::sync::Arc;
 

@@ -37,8 +37,10 @@ pub(crate) struct Table {
 
 struct Shards<K> {
     hasher: RandomState,
-    shards: Box<[RwLock<HashMap<K, Arc<LiveCircuit>>>]>,
+    shards: Box<[Shard<K>]>,
 }
+
+type Shard<K> = RwLock<HashMap<K, Arc<LiveCircuit>>>;
 
 // === impl Slot ===
 
@@ -102,7 +104,7 @@ impl<K: Hash + Eq> Shards<K> {
         Self { hasher: RandomState::new(), shards: (0..SHARDS).map(|_| RwLock::default()).collect() }
     }
 
-    fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> Option<&RwLock<HashMap<K, Arc<LiveCircuit>>>> {
+    fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> Option<&Shard<K>> {
         // `SHARDS` is small, so the hash modulo it fits into any `usize`.
         let index = self.hasher.hash_one(key) % SHARDS as u64;
         self.shards.get(index as usize)

@@ -7,6 +7,7 @@ use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use entities::authority::{PortRange, Scheme};
@@ -17,12 +18,17 @@ use entities::target::TargetHost;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
 
 use crate::serve::{Config, Listeners, ServeError};
 use crate::{data, demo, ready, serve};
 
 const EXIT_USAGE: u8 = 64;
 const EXIT_FAILED: u8 = 1;
+
+/// Pingora reports each port that closes, and as an error each client that breaks off; the edge says itself what
+/// went wrong and whose fault it was.
+const DEFAULT_LOG: &str = "info,pingora_core=warn,pingora_proxy=off,sea_orm_migration=warn";
 
 /// The way in to web apps, notebooks and other services in containers on a private network.
 #[derive(Debug, Parser)]
@@ -72,8 +78,12 @@ pub struct ServeArgs {
     /// Port that clients use for subdomains [default: the port of --edge]
     #[arg(long, env = "APPPROXY_PUBLIC_PORT", value_name = "PORT")]
     public_port: Option<u16>,
+    /// Seconds that open connections of a closed circuit may go on; less than a released port rests.
+    #[arg(long, env = "APPPROXY_DRAIN_S", value_name = "SECONDS", default_value_t = 30,
+          value_parser = clap::value_parser!(u64).range(0..60))]
+    drain_s: u64,
     /// What is logged: error, warn, info, debug, trace, or a filter like `info,edge=debug`.
-    #[arg(long, env = "APPPROXY_LOG", value_name = "FILTER", default_value = "info")]
+    #[arg(long, env = "APPPROXY_LOG", value_name = "FILTER", default_value = DEFAULT_LOG)]
     log: String,
     /// Log as JSON, one object a line.
     #[arg(long, env = "APPPROXY_LOG_JSON")]
@@ -118,7 +128,7 @@ fn failed(message: &str) -> ExitCode {
 }
 
 async fn serve(args: ServeArgs) -> ExitCode {
-    let filter = match EnvFilter::try_new(&args.log) {
+    let filter = match log_filter(&args.log) {
         Ok(filter) => filter,
         Err(error) => {
             eprintln!("appproxy: --log does not parse: {error}");
@@ -139,6 +149,17 @@ async fn serve(args: ServeArgs) -> ExitCode {
         }
         Err(error) => failed(&error.to_string()),
     }
+}
+
+/// What pingora says at level trace holds whole request heads, keys and cookies included: nobody gets that.
+fn log_filter(text: &str) -> Result<EnvFilter, ParseError> {
+    const CAPPED: [&str; 2] = ["pingora_core=debug", "pingora_proxy=debug"];
+    let filter = EnvFilter::try_new(text)?;
+    let is_talkative = filter.max_level_hint().is_none_or(|level| level >= LevelFilter::TRACE);
+    if !is_talkative {
+        return Ok(filter);
+    }
+    CAPPED.into_iter().try_fold(filter, |filter, directive| Ok(filter.add_directive(directive.parse()?)))
 }
 
 /// Why the proxy did not run.
@@ -197,6 +218,7 @@ fn config_of(args: &ServeArgs, data: &data::Data, listeners: &Listeners) -> Resu
         port_host,
         public_scheme: args.public_scheme,
         public_port,
+        drain_time: Duration::from_secs(args.drain_s),
         timing: coordinator::config::Timing::default(),
     })
 }

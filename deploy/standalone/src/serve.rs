@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use coordinator::config::Timing;
 use coordinator::keys::{ApiKey, Scope};
@@ -40,6 +41,8 @@ pub struct Config {
     pub public_scheme: Scheme,
     /// The port that clients use for subdomains.
     pub public_port: Port,
+    /// How long open connections of a closed circuit may go on.
+    pub drain_time: Duration,
     /// The coordinator's time spans.
     pub timing: Timing,
 }
@@ -191,6 +194,7 @@ fn edge_config(config: &Config, api: SocketAddr, edge: SocketAddr) -> Result<edg
     let api_url = format!("http://{api}");
     let mut settings = edge::Config::new(worker_id, authority, edge_url, api_url, config.keys.worker.clone());
     settings.port_address = config.port_address;
+    settings.drain_time = config.drain_time;
     Ok(settings)
 }
 

@@ -13,6 +13,8 @@ use entities::target::Target;
 use parking_lot::Mutex;
 use pingora_core::upstreams::peer::HttpPeer;
 
+use super::upgrade;
+
 /// How long an idle connection to a target waits for the next request.
 const IDLE_TIME: Duration = Duration::from_secs(60);
 
@@ -94,15 +96,19 @@ impl TargetPeer {
     }
 
     /// Where to connect: the address with this number, counted from 0; a request that failed at one tries the next.
-    pub(crate) async fn peer(&self, number: usize) -> Result<Box<HttpPeer>, ResolveError> {
-        match &self.address {
-            Address::Literal(peer) => Ok(peer.clone()),
+    pub(crate) async fn peer(&self, number: usize, is_upgrade: bool) -> Result<Box<HttpPeer>, ResolveError> {
+        let mut peer = match &self.address {
+            Address::Literal(peer) => peer.clone(),
             Address::Name(known) => {
                 let addresses = self.resolve(known).await?;
                 let address = addresses.get(number).ok_or(ResolveError::NoAddress)?;
-                Ok(Box::new(peer(*address, self.group_key, self.connect_timeout)))
+                Box::new(peer(*address, self.group_key, self.connect_timeout))
             }
+        };
+        if is_upgrade {
+            upgrade::for_upgrade(&mut peer);
         }
+        Ok(peer)
     }
 
     async fn resolve(&self, known: &Mutex<Option<Resolved>>) -> Result<Arc<[SocketAddr]>, ResolveError> {
@@ -145,7 +151,7 @@ mod tests {
         let time = Duration::from_secs(1);
         let peer = async |circuit| {
             let target = TargetPeer::new(CircuitId(uuid::Uuid::from_u128(circuit)), 0, target("10.0.0.1"), time);
-            target.peer(0).await.expect("a literal").reuse_hash()
+            target.peer(0, false).await.expect("a literal").reuse_hash()
         };
         assert_ne!(peer(1).await, peer(2).await);
         assert_eq!(peer(1).await, peer(1).await);
@@ -155,8 +161,8 @@ mod tests {
     async fn a_name_is_looked_up_when_its_turn_comes() {
         let target = TargetPeer::new(CircuitId::random(), 0, target("localhost"), Duration::from_secs(5));
         assert_eq!(target.addresses(), 0);
-        let peer = target.peer(0).await.expect("localhost has an address");
+        let peer = target.peer(0, false).await.expect("localhost has an address");
         assert!(peer.address().as_inet().expect("an address").ip().is_loopback());
-        assert!(matches!(target.peer(target.addresses()).await, Err(ResolveError::NoAddress)));
+        assert!(matches!(target.peer(target.addresses(), false).await, Err(ResolveError::NoAddress)));
     }
 }

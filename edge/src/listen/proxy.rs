@@ -78,8 +78,8 @@ impl ProxyHttp for EdgeProxy {
         self.look_up(session, context).await
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, context: &mut RequestContext) -> Result<Box<HttpPeer>> {
-        self.choose_target(context).await
+    async fn upstream_peer(&self, session: &mut Session, context: &mut RequestContext) -> Result<Box<HttpPeer>> {
+        self.choose_target(session.is_upgrade_req(), context).await
     }
 
     fn upstream_request_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(

@@ -17,7 +17,7 @@ use crate::circuit::{Lifetime, LiveCircuit};
 use crate::config::Config;
 use crate::listen::DynamicPorts;
 use crate::metrics::Metrics;
-use crate::table::ledger::{Ledger, Leaving, Observation, Plan};
+use crate::table::ledger::{Leaving, Ledger, Observation, Plan};
 use crate::table::{Slot, Table};
 
 /// Circuits that enter before others on this thread get a turn; half a millisecond of work.
@@ -75,14 +75,14 @@ impl Applier {
     async fn carry_out(&mut self, plan: Plan) {
         let mut moving = self.leave(plan.leaving).await;
         for versioned in plan.changing {
-            self.change(*versioned);
+            self.change(versioned);
         }
         for (index, versioned) in plan.entering.into_iter().enumerate() {
             if index % YIELD_AFTER == YIELD_AFTER - 1 {
                 tokio::task::yield_now().await;
             }
             let lifetime = moving.remove(&versioned.circuit.key);
-            self.enter(*versioned, lifetime);
+            self.enter(versioned, lifetime);
         }
         // What was to move and found its new slot taken is not served any more.
         for (key, lifetime) in moving {

@@ -46,9 +46,9 @@ pub(crate) struct Plan {
     /// Circuits that leave their slots.
     pub(crate) leaving: Vec<Leaving>,
     /// Circuits that stay in their slots and change otherwise.
-    pub(crate) changing: Vec<Box<Versioned>>,
+    pub(crate) changing: Vec<Versioned>,
     /// Circuits that take slots which are free by now.
-    pub(crate) entering: Vec<Box<Versioned>>,
+    pub(crate) entering: Vec<Versioned>,
 }
 
 /// A circuit that leaves its slot.
@@ -107,7 +107,7 @@ impl Ledger {
         for (key, observation) in observations {
             match observation {
                 Observation::Open(versioned) if versioned.circuit.authority == self.authority => {
-                    self.plan_open(key, versioned, &mut plan, &mut entering);
+                    self.plan_open(key, *versioned, &mut plan, &mut entering);
                 }
                 Observation::Open(_) | Observation::Gone => self.leave(&key, false, &mut plan),
                 Observation::Closed(generation) => {
@@ -136,9 +136,9 @@ impl Ledger {
     fn plan_open(
         &mut self,
         key: CircuitKey,
-        versioned: Box<Versioned>,
+        versioned: Versioned,
         plan: &mut Plan,
-        entering: &mut Vec<(CircuitKey, Box<Versioned>)>,
+        entering: &mut Vec<(CircuitKey, Versioned)>,
     ) {
         let Some(served) = self.served.get_mut(&key) else {
             entering.push((key, versioned));
@@ -166,7 +166,7 @@ impl Ledger {
         }
     }
 
-    fn enter(&mut self, key: CircuitKey, versioned: Box<Versioned>, plan: &mut Plan) {
+    fn enter(&mut self, key: CircuitKey, versioned: Versioned, plan: &mut Plan) {
         let slot = Slot::of(&versioned.circuit.frontend);
         if self.owners.contains_key(&slot) {
             self.refused.insert(key, (versioned.generation, RefusalCode::SlotTaken));

@@ -10,10 +10,18 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 ///
 /// # Panics
 /// If it does not hold before the deadline.
-pub async fn wait_until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+pub async fn wait_until(what: &str, condition: impl AsyncFnMut() -> bool) {
+    wait_until_for(what, DEADLINE, condition).await;
+}
+
+/// Waits until `condition` holds, which may take longer than usual.
+///
+/// # Panics
+/// If it does not hold before `limit`.
+pub async fn wait_until_for(what: &str, limit: Duration, mut condition: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !condition().await {
-        assert!(start.elapsed() < DEADLINE, "{what} did not happen within {DEADLINE:?}");
+        assert!(start.elapsed() < limit, "{what} did not happen within {limit:?}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -17,9 +17,11 @@ async fn an_edge_registers_and_sends_heartbeats_and_leaves() {
     let edge = start().await;
     edge.serve(&by_host("lab", vec![])).await;
     wait_until("a heartbeat with a circuit", async || {
-        edge.coordinator.calls().iter().filter(|call| call.method == "POST").any(|call| {
-            serde_json::from_value::<Heartbeat>(call.body.clone()).expect("a heartbeat").circuits == 1
-        })
+        edge.coordinator
+            .calls()
+            .iter()
+            .filter(|call| call.method == "POST")
+            .any(|call| serde_json::from_value::<Heartbeat>(call.body.clone()).expect("a heartbeat").circuits == 1)
     })
     .await;
     let address = edge.address;

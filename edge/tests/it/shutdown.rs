@@ -82,7 +82,9 @@ async fn a_waiting_sync_does_not_hold_the_edge_up() {
     let mut waiting = RawClient::connect(edge.address).await;
     let query = format!("epoch={}&revision=999&timeout_ms=30000", edge.epoch);
     let key = crate::harness::WORKER_KEY;
-    waiting.send(&format!("GET /v2/sync?{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-BackendAI-Token: {key}\r\n\r\n")).await;
+    waiting
+        .send(&format!("GET /v2/sync?{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-BackendAI-Token: {key}\r\n\r\n"))
+        .await;
     let connected = || async { edge.metric("appproxy_edge_connections_open").await >= 2.0 };
     wait_until("the question to arrive", connected).await;
     let start = Instant::now();

@@ -5,6 +5,8 @@ use std::time::Duration;
 use testkit::origin::Origin;
 use testkit::ports::free_port;
 use testkit::websocket::WebSocket;
+use tokio::task::JoinSet;
+use tokio_tungstenite::tungstenite::Error;
 
 use crate::harness::{TestEdge, at, by_host, by_port};
 
@@ -72,4 +74,37 @@ async fn a_key_that_is_opened_again_is_a_new_life_and_the_old_one_ends() {
     old.wait_for_end().await;
     let mut new = WebSocket::open(edge.address, "lab.apps.test", "/ws").await.expect("upgraded");
     assert_eq!(new.echo("new").await.as_deref(), Some("new"));
+}
+
+/// Pingora closed one in four of these: it took a quick `101` for the end of the request (see `balance/upgrade.rs`).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_upgrades_at_once_keeps_its_websocket() {
+    let (edge, origin) = (TestEdge::start().await, Origin::start("lab").await);
+    edge.serve(&by_host("lab", vec![origin.target()])).await;
+    // Several at once keep both threads awake, so that the target answers while the edge is still at it.
+    let mut opening = JoinSet::new();
+    for _ in 0..4 {
+        let address = edge.address;
+        opening.spawn(async move {
+            for number in 0..50 {
+                let mut socket = WebSocket::open(address, "lab.apps.test", "/ws").await.expect("upgraded");
+                assert_eq!(socket.echo("at once").await.as_deref(), Some("at once"), "socket {number}");
+            }
+        });
+    }
+    while let Some(ended) = opening.join_next().await {
+        ended.expect("every socket echoes");
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_refuses_to_upgrade_is_heard() {
+    let (edge, origin) = (TestEdge::start().await, Origin::start("lab").await);
+    edge.serve(&by_host("lab", vec![origin.target()])).await;
+    for _ in 0..5 {
+        let refused = WebSocket::open(edge.address, "lab.apps.test", "/no-websocket").await;
+        assert!(matches!(refused, Err(Error::Http(response)) if response.status() == 200));
+    }
+    let mut socket = WebSocket::open(edge.address, "lab.apps.test", "/ws").await.expect("upgraded");
+    assert_eq!(socket.echo("still").await.as_deref(), Some("still"));
 }

@@ -41,10 +41,8 @@ impl EdgeProxy {
             ErrorSource::Upstream => Some(self.judge_target(error, context)),
             ErrorSource::Downstream => {
                 tracing::debug!(%error, fault = "client", "the client broke off or sent what is not HTTP");
-                let has_gone = matches!(
-                    error.etype(),
-                    ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed
-                );
+                let has_gone =
+                    matches!(error.etype(), ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed);
                 (!has_gone).then_some(Problem::BadRequest)
             }
             ErrorSource::Internal | ErrorSource::Unset => {

@@ -18,8 +18,7 @@ use super::context::RequestContext;
 use crate::circuit::Client;
 
 /// Fields that say where a request came from. They are the proxy's to set.
-const CLAIMS: [&str; 5] =
-    ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-real-ip"];
+const CLAIMS: [&str; 5] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-real-ip"];
 
 /// Edits `request`, the copy of `original` that goes to the target.
 pub(super) fn edit_request(

@@ -14,12 +14,7 @@ use super::context::RequestContext;
 
 impl EdgeProxy {
     /// Edits the head of an answer on its way to the client.
-    pub(super) fn edit_response(
-        &self,
-        session: &mut Session,
-        response: &mut ResponseHeader,
-        context: &RequestContext,
-    ) {
+    pub(super) fn edit_response(&self, session: &mut Session, response: &mut ResponseHeader, context: &RequestContext) {
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             self.metrics.upgrades.inc();
             return;
@@ -46,7 +41,8 @@ fn nominated(headers: &HeaderMap<HeaderValue>) -> Vec<HeaderName> {
             token.is_empty() || token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close")
         };
         let fields = tokens.filter(|token| !is_option(token)).filter_map(|token| HeaderName::from_bytes(token).ok());
-        names.extend(fields.filter(|name| *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING && *name != CONNECTION));
+        names
+            .extend(fields.filter(|name| *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING && *name != CONNECTION));
     }
     names
 }

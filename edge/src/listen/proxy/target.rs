@@ -32,7 +32,7 @@ pub(crate) struct Attempts {
 
 impl EdgeProxy {
     /// Where the next attempt goes.
-    pub(super) async fn choose_target(&self, context: &mut RequestContext) -> Result<Box<HttpPeer>> {
+    pub(super) async fn choose_target(&self, is_upgrade: bool, context: &mut RequestContext) -> Result<Box<HttpPeer>> {
         let circuit = match &context.circuit {
             Some((circuit, _)) => Arc::clone(circuit),
             None => return Error::e_explain(ErrorType::InternalError, "a request without a circuit is forwarded"),
@@ -47,7 +47,7 @@ impl EdgeProxy {
             let Some(target) = target else { break };
             attempts.made += 1;
             attempts.last = Some((target.index(), address));
-            match target.peer(address).await {
+            match target.peer(address, is_upgrade).await {
                 Ok(peer) => return Ok(peer),
                 Err(error) => {
                     attempts.tried.add(target.index());

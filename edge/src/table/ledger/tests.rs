@@ -42,8 +42,7 @@ fn slot(port: u16) -> Slot {
 }
 
 fn summary(plan: &Plan) -> (Vec<(String, bool)>, Vec<String>, Vec<String>) {
-    let keys =
-        |list: &[Box<Versioned>]| list.iter().map(|versioned| versioned.circuit.key.to_string()).collect::<Vec<_>>();
+    let keys = |list: &[Versioned]| list.iter().map(|versioned| versioned.circuit.key.to_string()).collect::<Vec<_>>();
     let leaving = plan.leaving.iter().map(|leaving| (leaving.key.to_string(), leaving.is_moving)).collect();
     (leaving, keys(&plan.changing), keys(&plan.entering))
 }
@@ -184,11 +183,11 @@ proptest! {
                 prop_assert_eq!(table.remove(&leaving.slot).map(|gone| gone.circuit.key), Some(leaving.key));
             }
             for versioned in plan.changing {
-                let before = table.insert(Slot::of(&versioned.circuit.frontend), *versioned.clone());
+                let before = table.insert(Slot::of(&versioned.circuit.frontend), versioned.clone());
                 prop_assert_eq!(before.map(|before| before.circuit.id), Some(versioned.circuit.id));
             }
             for versioned in plan.entering {
-                prop_assert!(table.insert(Slot::of(&versioned.circuit.frontend), *versioned).is_none());
+                prop_assert!(table.insert(Slot::of(&versioned.circuit.frontend), versioned).is_none());
             }
             let carried_out: HashMap<CircuitKey, Served> = table.iter().map(|(slot, versioned)| {
                 let served = Served {

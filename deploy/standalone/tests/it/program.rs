@@ -1,0 +1,66 @@
+//! The program `appproxy` as it is started by people.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use testkit::wait::within;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+
+use crate::harness::{Manager, port_range};
+
+/// A running `appproxy`.
+pub(crate) struct Program {
+    child: Child,
+    output: Lines<BufReader<ChildStdout>>,
+    pub(crate) manager: Manager,
+}
+
+impl Program {
+    /// Starts it on free ports and waits for its line.
+    pub(crate) async fn start(data: &Path, api: &str, edge: &str) -> Self {
+        let mut child = command()
+            .args(["serve", "--api", api, "--edge", edge, "--ports", &port_range(50).to_string()])
+            .arg("--data")
+            .arg(data)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = within("the ready line", output.next_line()).await.unwrap().expect("it says something");
+        assert!(line.starts_with("ready"), "{line}");
+        let address = |marker: &str| {
+            let rest = line.split_once(marker).unwrap().1;
+            rest.split([',', ' ', '/']).next().unwrap().to_owned()
+        };
+        let api = address("API http://").parse().unwrap();
+        let port = address("apps http://*.apps.localhost:");
+        let key = std::fs::read_to_string(data.join("api.key")).unwrap();
+        let manager = Manager::new(api, format!("127.0.0.1:{port}").parse().unwrap(), key.trim());
+        Self { child, output, manager }
+    }
+
+    /// `kill -9`.
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// SIGTERM; answers whether it ended well.
+    pub(crate) async fn terminate(mut self) -> bool {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().unwrap().try_into().unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        within("the end of the program", self.child.wait()).await.unwrap().success()
+    }
+
+    /// The next line of its output.
+    pub(crate) async fn line(&mut self) -> String {
+        within("a line", self.output.next_line()).await.unwrap().expect("it goes on")
+    }
+}
+
+/// The program with none of the caller's settings.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(PathBuf::from(env!("CARGO_BIN_EXE_appproxy")));
+    command.env_clear().env("APPPROXY_LOG", "warn").stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
