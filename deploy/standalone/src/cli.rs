@@ -7,6 +7,7 @@ use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -14,8 +15,8 @@ use entities::authority::{PortRange, Scheme};
 use entities::clock::SystemClock;
 use entities::host::HostName;
 use entities::ids::Port;
+use entities::registry::memory::MemoryRegistry;
 use entities::target::TargetHost;
-use std::sync::Arc;
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{LevelFilter, ParseError};
@@ -193,7 +194,7 @@ async fn try_serve(args: ServeArgs) -> Result<(), StartError> {
     let announce = ready::announce(addresses, config.keys.read.clone());
     tokio::select! {
         // The announcement ends by itself and must not end the proxy.
-        served = serve::run(config, listeners, clock, serve::new_registry(), stopped) => Ok(served?),
+        served = serve::run(config, listeners, clock, Arc::new(MemoryRegistry::new()), stopped) => Ok(served?),
         () = async { announce.await; std::future::pending().await } => Ok(()),
     }
 }

@@ -12,8 +12,9 @@ use entities::authority::{Authority, DomainFrontends, PortFrontends, PortRange, 
 use entities::clock::SharedClock;
 use entities::host::HostName;
 use entities::ids::{AuthorityName, NameError, Port, WorkerId};
+use entities::registry::Registry;
 use entities::registry::layout::Layout;
-use entities::registry::memory::MemoryRegistry;
+
 use entities::target::TargetHost;
 use tokio::sync::watch;
 
@@ -108,17 +109,12 @@ impl Listeners {
     }
 }
 
-/// The registry between the two.
-pub fn new_registry() -> MemoryRegistry {
-    MemoryRegistry::new()
-}
-
-/// Runs until `shutdown` becomes true.
+/// Runs until `shutdown` becomes true, with `registry` between coordinator and edge.
 pub async fn run(
     config: Config,
     listeners: Listeners,
     clock: SharedClock,
-    registry: MemoryRegistry,
+    registry: Arc<dyn Registry>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), ServeError> {
     let api = local(listeners.api_address()?);
@@ -132,7 +128,7 @@ pub async fn run(
     let edge_config = edge_config(&config, api, edge)?;
     let mut coordinator = tokio::spawn(coordinator::run(
         coordinator_config(&config)?,
-        Arc::new(registry.clone()),
+        Arc::clone(&registry),
         Layout::default(),
         clock,
         coordinator::Listeners { api: listeners.api },
@@ -140,7 +136,7 @@ pub async fn run(
     ));
     let mut edge = tokio::spawn(edge::run(
         edge_config,
-        Arc::new(registry),
+        registry,
         Layout::default(),
         edge::Listeners { traffic: listeners.edge },
         edge_stopped,

@@ -16,6 +16,7 @@ mod http;
 pub mod origin;
 pub mod ports;
 pub mod raw;
+pub mod registry;
 pub mod registry_contract;
 pub mod wait;
 pub mod websocket;

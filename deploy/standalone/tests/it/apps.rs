@@ -87,9 +87,12 @@ impl App {
         run("tensorboard_page.py", &["--write-events", &logs]).await;
         let port = free_port();
         let mut command = Command::new(python());
-        command
-            .args(["-m", "tensorboard.main", "--host", "127.0.0.1", "--load_fast=false"])
-            .args(["--logdir", &logs, "--port", &port.to_string()]);
+        command.args(["-m", "tensorboard.main", "--host", "127.0.0.1", "--load_fast=false"]).args([
+            "--logdir",
+            &logs,
+            "--port",
+            &port.to_string(),
+        ]);
         Self::start(command, port, folder, "/data/environment").await
     }
 

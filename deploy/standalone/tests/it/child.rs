@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use entities::authority::PortRange;
 use entities::clock::{Clock, from_unix_ms};
+use entities::registry::memory::MemoryRegistry;
 use standalone::data::Data;
 use standalone::serve::{self, Listeners};
 use tempfile::TempDir;
@@ -46,7 +47,7 @@ async fn proxy_process() {
     replace(&folder.join("addresses"), &addresses);
     let clock = Arc::new(FileClock(folder.join("clock")));
     let (_stop, stopped) = tokio::sync::watch::channel(false);
-    serve::run(config, listeners, clock, serve::new_registry(), stopped).await.unwrap();
+    serve::run(config, listeners, clock, Arc::new(MemoryRegistry::new()), stopped).await.unwrap();
 }
 
 fn replace(path: &Path, text: &str) {

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use standalone::data::Data;
 use standalone::serve::{self, Config, Listeners};
 use tempfile::TempDir;
+use testkit::registry::LateRegistry;
 use testkit::wait::{wait_until, within};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -31,6 +32,8 @@ pub(crate) struct Proxy {
 pub(crate) struct Settings {
     pub(crate) ports: PortRange,
     pub(crate) drain_time: Duration,
+    /// How long a change is on its way to the edge.
+    pub(crate) registry_lag: Duration,
 }
 
 /// Talks to a coordinator as a manager does, and to the edge as clients do.
@@ -72,7 +75,8 @@ pub(crate) fn config(data: &Data, listeners: &Listeners, ports: PortRange, drain
 impl Proxy {
     /// Starts one with a range of its own of `ports` ports.
     pub(crate) async fn start(ports: u16) -> Self {
-        Self::start_with(Settings { ports: port_range(ports), drain_time: Duration::from_secs(30) }).await
+        let drain_time = Duration::from_secs(30);
+        Self::start_with(Settings { ports: port_range(ports), drain_time, registry_lag: Duration::ZERO }).await
     }
 
     /// Starts one.
@@ -85,10 +89,11 @@ impl Proxy {
         let config = config(&data, &listeners, settings.ports, settings.drain_time);
         let (api, edge) = (listeners.api_address().unwrap(), listeners.edge_address().unwrap());
         let manager = Manager::new(api, edge, &data.keys().manager);
-        let registry = serve::new_registry();
+        let registry = MemoryRegistry::new();
+        let late = LateRegistry::new(registry.clone(), settings.registry_lag);
         let clock: SharedClock = Arc::new(SystemClock);
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(serve::run(config, listeners, clock, registry.clone(), stopped));
+        let task = tokio::spawn(serve::run(config, listeners, clock, Arc::new(late), stopped));
         manager.wait_until_ready().await;
         Self { manager, registry, stop, task, _dir: dir }
     }
