@@ -18,6 +18,7 @@ use entities::registry::layout::{Layout, Meta};
 use entities::registry::{Batch, Event, Listing, Registry, RegistryError, Watch};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::listen::DynamicPorts;
@@ -32,6 +33,12 @@ const MAX_BATCH_EVENTS: usize = 500;
 
 /// The first wait after an error, and the longest one.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// The same between watches that end at once while the registry lists: it is there, so changes must not wait long.
+const WATCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+
+/// A watch that lived this long was one, even if nothing happened meanwhile.
+const MIN_WATCH_LIFE: Duration = Duration::from_secs(1);
 
 /// Follows one registry for one edge.
 pub(crate) struct Follower {
@@ -50,9 +57,9 @@ enum Ended {
     Incomplete(Revision),
     /// `meta` says that the registry is another one now.
     Replaced,
-    /// The watch ended after it had brought something.
+    /// The watch ended after it had brought something, or had lived for a while.
     Watch,
-    /// The watch ended before it brought anything.
+    /// The watch ended at once and brought nothing.
     BarrenWatch,
 }
 
@@ -83,16 +90,18 @@ impl Follower {
 
     async fn follow_for_ever(&mut self) {
         let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+        let mut watch_backoff = Backoff::new(WATCH_BACKOFF.0, WATCH_BACKOFF.1);
         let mut has_been_barren = false;
         loop {
             match self.follow().await {
                 Ok(Ended::Incomplete(revision)) => self.wait_for_meta(revision, backoff.next()).await,
                 // One end is a lost connection, a second in a row is a registry that takes no watch.
-                Ok(Ended::BarrenWatch) if has_been_barren => tokio::time::sleep(backoff.next()).await,
+                Ok(Ended::BarrenWatch) if has_been_barren => tokio::time::sleep(watch_backoff.next()).await,
                 Ok(ended) => {
                     tracing::debug!(?ended, "listing the registry again");
                     has_been_barren = ended == Ended::BarrenWatch;
                     backoff.reset();
+                    watch_backoff.reset();
                 }
                 Err(error) => {
                     let wait = backoff.next();
@@ -112,6 +121,7 @@ impl Follower {
             return Ok(Ended::Incomplete(revision));
         };
         let mut watch = self.registry.watch(&self.layout.root(), revision.next()).await?;
+        let began = Instant::now();
         let mut is_barren = true;
         while let Some(batch) = next_batch(&mut watch).await {
             is_barren = false;
@@ -119,6 +129,7 @@ impl Follower {
                 return Ok(Ended::Replaced);
             }
         }
+        let is_barren = is_barren && began.elapsed() < MIN_WATCH_LIFE;
         Ok(if is_barren { Ended::BarrenWatch } else { Ended::Watch })
     }
 

@@ -1,6 +1,19 @@
 //! Peers for tests: origins, clients, a stub coordinator, and waiting with a deadline.
 //!
-//! Invariant: everything that is started here ends when its handle is dropped.
+//! # Layout
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`origin`] | an application that says back what it received, and echoes over WebSocket |
+//! | [`client`], [`websocket`], [`raw`] | clients: HTTP, WebSocket, bytes as they are |
+//! | [`coordinator`] | a stub that takes registrations and heartbeats |
+//! | [`registry`], [`registry_contract`] | a registry that is some way off; what every registry must do |
+//! | [`ports`], [`clock`], [`wait`] | free and dead ports, a clock that tests turn, waiting with a deadline |
+//!
+//! # Invariants
+//!
+//! * Everything that is started here ends when its handle is dropped.
+//! * Nothing but [`wait`] and the lag of [`registry`] sleeps.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

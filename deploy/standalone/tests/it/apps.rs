@@ -77,7 +77,8 @@ impl App {
             .args(["--ServerApp.port_retries=0", "--ServerApp.allow_remote_access=True"])
             .arg(format!("--port={port}"))
             .arg(format!("--ServerApp.root_dir={}", notebooks.display()))
-            .arg(format!("--IdentityProvider.token={TOKEN}"));
+            .arg(format!("--IdentityProvider.token={TOKEN}"))
+            .arg("--LabApp.expose_app_in_browser=True");
         Self::start(command, port, folder, "/api").await
     }
 
@@ -124,6 +125,25 @@ async fn jupyterlab_computes_through_a_subdomain_and_through_a_port() {
         let answer = drive("jupyter_session.py", &["--url", url, "--token", TOKEN]).await;
         assert_eq!((&answer["ok"], &answer["output"]), (&Value::Bool(true), &Value::from("42")), "{mode}: {answer}");
     }
+    proxy.stop().await;
+    jupyter.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notebook_runs_in_a_browser_through_the_proxy() {
+    let jupyter = App::jupyter().await;
+    let proxy = Proxy::start(10).await;
+    let target = ([127, 0, 0, 1], jupyter.port).into();
+    let opened = proxy.manager.open(circuit("s1", "jupyter", "subdomain", &[target])).await;
+    let chromium = std::env::var("APPPROXY_TEST_CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".to_owned());
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("notebook.png");
+    let url = opened["url"].as_str().unwrap();
+    let arguments =
+        ["--url", url, "--token", TOKEN, "--out", picture.to_str().unwrap(), "--chromium", chromium.as_str()];
+    let answer = drive("jupyter_screenshot.py", &arguments).await;
+    assert_eq!(answer["output"], "through the App Proxy: 42", "{answer}");
+    assert!(picture.metadata().unwrap().len() > 10_000, "the picture shows something");
     proxy.stop().await;
     jupyter.stop().await;
 }

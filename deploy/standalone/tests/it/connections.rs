@@ -44,7 +44,7 @@ async fn a_hundred_websockets_lose_nothing_while_a_thousand_other_circuits_come_
     // The watch is lost again and again while circuits change; each time the edge lists and compares.
     let registry = proxy.registry.clone();
     let breaking = tokio::spawn(async move {
-        let mut pause = tokio::time::interval(Duration::from_millis(50));
+        let mut pause = tokio::time::interval(Duration::from_millis(100));
         loop {
             pause.tick().await;
             registry.end_watches();

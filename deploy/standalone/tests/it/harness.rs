@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use coordinator::config::Timing;
 use entities::authority::{PortRange, Scheme};
 use entities::clock::{SharedClock, SystemClock};
 use entities::ids::Port;
@@ -66,7 +67,8 @@ pub(crate) fn config(data: &Data, listeners: &Listeners, ports: PortRange, drain
         public_scheme: Scheme::Http,
         public_port: Port::try_from(listeners.edge_address().unwrap().port()).unwrap(),
         drain_time,
-        timing: coordinator::config::Timing::default(),
+        // A busy machine must not turn a 201 into a 202.
+        timing: Timing { apply_timeout: Duration::from_secs(30), ..Timing::default() },
     }
 }
 
@@ -139,7 +141,7 @@ impl Manager {
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let reply = request.timeout(Duration::from_secs(30)).send().await?;
+        let reply = request.timeout(Duration::from_secs(60)).send().await?;
         let status = reply.status();
         let text = reply.text().await?;
         let value = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() };

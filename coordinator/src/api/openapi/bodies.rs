@@ -1,0 +1,190 @@
+//! What callers send, as the document describes it.
+//!
+//! Invariant: these types are never filled; `entities` reads the bodies, and a test sends each example.
+#![expect(dead_code, reason = "documentation only")]
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// What to open. `service`, `targets` and one of `session_id` and `endpoint_id` are needed.
+#[derive(ToSchema)]
+#[schema(example = json!({
+    "session_id": "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+    "service": "jupyter",
+    "variant": "gpu",
+    "app_mode": "interactive",
+    "protocol": "http",
+    "backend": "auto",
+    "frontend": {"mode": "subdomain", "subdomain": "alice-lab"},
+    "targets": [{"host": "10.0.0.5", "port": 8888, "weight": 1}],
+    "load_balancing": {"strategy": "round_robin"},
+    "access": {"public": true, "user_id": "alice"},
+    "labels": {"project": "atlas"}
+}))]
+pub(crate) struct OpenCircuit {
+    /// Whose it is: a session.
+    session_id: Option<String>,
+    /// Whose it is: an inference endpoint.
+    endpoint_id: Option<String>,
+    /// Which service of the owner.
+    #[schema(pattern = "^[a-z0-9][a-z0-9._-]{0,62}$")]
+    service: String,
+    /// Tells circuits of one service apart.
+    #[schema(pattern = "^[a-z0-9][a-z0-9._-]{0,62}$")]
+    variant: Option<String>,
+    /// `interactive` (default) or `inference`.
+    app_mode: Option<String>,
+    /// `http` (default) or `preopen`.
+    protocol: Option<String>,
+    /// `auto` (default) or `http`.
+    backend: Option<String>,
+    /// The way in; a generated subdomain by default.
+    frontend: Option<FrontendBody>,
+    /// The replicas; none means that clients are answered with `503` until there are some.
+    targets: Vec<TargetBody>,
+    /// How requests are spread.
+    load_balancing: Option<LoadBalancingBody>,
+    /// Who may use it.
+    access: Option<AccessBody>,
+    /// The caller's own notes; at most 32.
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// What to change; each field that is given replaces the old one whole.
+#[derive(ToSchema)]
+#[schema(example = json!({
+    "targets": [{"host": "10.0.0.6", "port": 8888}],
+    "load_balancing": {"strategy": "round_robin"},
+    "access": {"public": true},
+    "labels": {}
+}))]
+pub(crate) struct ChangeCircuit {
+    /// The replicas.
+    targets: Option<Vec<TargetBody>>,
+    /// How requests are spread.
+    load_balancing: Option<LoadBalancingBody>,
+    /// Who may use it.
+    access: Option<AccessBody>,
+    /// The caller's own notes; at most 32.
+    labels: Option<BTreeMap<String, String>>,
+}
+
+/// A way in.
+#[derive(ToSchema)]
+struct FrontendBody {
+    /// `port` or `subdomain`.
+    mode: String,
+    /// This port and no other; only with mode `port`.
+    #[schema(minimum = 1)]
+    port: Option<u16>,
+    /// This name and no other; only with mode `subdomain`.
+    #[schema(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    subdomain: Option<String>,
+}
+
+/// One replica.
+#[derive(ToSchema)]
+struct TargetBody {
+    /// An IP address or a DNS name.
+    host: String,
+    /// Where it listens.
+    #[schema(minimum = 1)]
+    port: u16,
+    /// Its share of the traffic; only 1 yet.
+    weight: Option<u16>,
+}
+
+/// How requests are spread.
+#[derive(ToSchema)]
+struct LoadBalancingBody {
+    /// `round_robin`.
+    strategy: Option<String>,
+}
+
+/// Who may use a circuit.
+#[derive(ToSchema)]
+struct AccessBody {
+    /// Anybody who can reach the edge may use it; only `true` yet.
+    public: Option<bool>,
+    /// Whose it is. A released subdomain rests for everybody else.
+    user_id: Option<String>,
+}
+
+/// Who an edge is and what it serves.
+#[derive(ToSchema)]
+#[schema(example = json!({
+    "boot_id": "00000000-0000-4000-8000-000000000001",
+    "version": "0.1.0",
+    "api_url": "http://10.0.0.7:6130",
+    "authority": {
+        "name": "main",
+        "subdomains": {"domain": "apps.example.org", "public_scheme": "https", "public_port": 443},
+        "ports": {"host": "edge.example.org", "ports": "30000-30999", "public_scheme": "http"}
+    },
+    "weight": 1
+}))]
+pub(crate) struct RegisterWorker {
+    /// This run of the process.
+    boot_id: Uuid,
+    /// The program's version.
+    version: String,
+    /// Where the coordinator reaches the worker.
+    api_url: String,
+    /// What it serves; all workers of an authority say the same.
+    authority: AuthorityBody,
+    /// Its share of the authority's traffic.
+    weight: Option<u16>,
+}
+
+/// The address that clients use.
+#[derive(ToSchema)]
+struct AuthorityBody {
+    /// Its name.
+    name: String,
+    /// Set if it takes subdomain circuits.
+    subdomains: Option<SubdomainsBody>,
+    /// Set if it takes port circuits.
+    ports: Option<PortsBody>,
+}
+
+/// Names under a wildcard domain.
+#[derive(ToSchema)]
+struct SubdomainsBody {
+    /// The domain without the wildcard.
+    domain: String,
+    /// `http` or `https`.
+    public_scheme: String,
+    /// The port that clients use.
+    #[schema(minimum = 1)]
+    public_port: u16,
+}
+
+/// Ports of a host.
+#[derive(ToSchema)]
+struct PortsBody {
+    /// The host that clients use.
+    host: String,
+    /// `FIRST-LAST`.
+    ports: String,
+    /// `http` or `https`.
+    public_scheme: String,
+}
+
+/// A sign of life.
+#[derive(ToSchema)]
+#[schema(example = json!({
+    "boot_id": "00000000-0000-4000-8000-000000000001",
+    "circuits": 12,
+    "connections": 340
+}))]
+pub(crate) struct WorkerHeartbeat {
+    /// This run of the process.
+    boot_id: Uuid,
+    /// Circuits in its table.
+    circuits: u64,
+    /// Client connections open.
+    connections: u64,
+}
