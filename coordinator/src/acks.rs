@@ -7,7 +7,7 @@
 mod ask;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use entities::ids::{AuthorityName, BootId, CircuitKey, Epoch, Generation, Revision, WorkerId};
@@ -134,7 +134,9 @@ impl Acks {
     pub fn follow(&self, id: WorkerId, authority: AuthorityName, boot_id: BootId, asker: Asker) {
         let (demand, demanded) = watch::channel(Revision::default());
         let worker = Followed::new(id.clone(), authority, boot_id, WorkerStatus::Lagging);
-        let poller = tokio::spawn(poll(Arc::clone(&self.shared), id.clone(), asker, demanded)).abort_handle();
+        let changes = self.shared.changes.subscribe();
+        let poller =
+            tokio::spawn(poll(Arc::downgrade(&self.shared), changes, id.clone(), asker, demanded)).abort_handle();
         self.shared.update(|state| {
             state.workers.insert(id, Entry { worker, demand, poller: Some(poller) });
         });
@@ -173,7 +175,8 @@ impl Acks {
     }
 
     /// Waits until every `ALIVE` worker of the authority, and at least one, has applied what is wanted; or until one
-    /// refuses it; or for `patience`. Whoever is behind then becomes `LAGGING`.
+    /// refuses it; or for `patience`. Judging those who are behind then is left to the caller, who knows whether the
+    /// time was fair.
     pub async fn wait(&self, wanted: &Wanted, patience: Duration) -> Applied {
         let deadline = Instant::now() + patience;
         let mut changes = self.shared.changes.subscribe();
@@ -185,7 +188,6 @@ impl Acks {
                 return applied;
             }
             if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
-                self.mark_lagging(&applied.pending);
                 return self.with_laggards(applied, &wanted.authority);
             }
         }
@@ -238,10 +240,14 @@ impl Acks {
         applied
     }
 
-    fn mark_lagging(&self, behind: &[WorkerId]) {
+    /// Lets the workers that a wait ran out for hold nobody up until they have caught up.
+    pub fn mark_late(&self, ended: &Applied) {
+        if ended.refused.is_some() || ended.is_served() {
+            return;
+        }
         self.shared.update(|state| {
-            for id in behind {
-                if let Some(entry) = state.workers.get_mut(id) {
+            for id in &ended.pending {
+                if let Some(entry) = state.workers.get_mut(id).filter(|entry| entry.worker.is_live()) {
                     self.shared.set_status(&mut entry.worker, WorkerStatus::Lagging);
                 }
             }
@@ -341,22 +347,31 @@ const MAX_SILENCES: u32 = 3;
 /// The longest pause between questions to a worker that does not answer.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 
-/// Asks one worker again and again, for ever.
-async fn poll(shared: Arc<Shared>, id: WorkerId, asker: Asker, mut demanded: watch::Receiver<Revision>) {
-    let mut changes = shared.changes.subscribe();
+/// Asks one worker again and again, for as long as somebody holds the [`Acks`].
+async fn poll(
+    acks: Weak<Shared>,
+    mut changes: watch::Receiver<u64>,
+    id: WorkerId,
+    asker: Asker,
+    mut demanded: watch::Receiver<Revision>,
+) {
     let mut silences = 0u32;
     loop {
-        let Some(epoch) = shared.epoch() else {
+        let Some(epoch) = acks.upgrade().map(|shared| shared.epoch()) else { return };
+        let Some(epoch) = epoch else {
             if changes.changed().await.is_err() {
                 return;
             }
             continue;
         };
         let revision = *demanded.borrow_and_update();
-        match asker.ask(epoch, revision, HOLD).await {
+        let answer = asker.ask(epoch, revision, HOLD).await;
+        let Some(shared) = acks.upgrade() else { return };
+        match answer {
             Ok(report) => {
                 silences = 0;
                 let is_behind = shared.note_answer(&id, report, revision);
+                drop(shared);
                 if is_behind {
                     // An answer that is not yes came after the hold, or at once from another run or epoch.
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -370,9 +385,30 @@ async fn poll(shared: Arc<Shared>, id: WorkerId, asker: Asker, mut demanded: wat
                 if silences >= MAX_SILENCES {
                     shared.note_silence(&id);
                 }
+                drop(shared);
                 let pause = Duration::from_millis(50).saturating_mul(2u32.saturating_pow(silences.min(6)));
                 tokio::time::sleep(pause.min(MAX_PAUSE)).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::ports::DeadPort;
+    use testkit::wait::wait_until;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_is_asked_any_more_when_the_last_holder_has_gone() {
+        let port = DeadPort::hold();
+        let acks = Acks::new();
+        acks.set_epoch(Epoch::random());
+        let asker = Asker::new(reqwest::Client::new(), &format!("http://127.0.0.1:{}", port.port()), "key");
+        acks.follow("w1".parse().expect("valid"), "main".parse().expect("valid"), BootId::random(), asker);
+        let shared = Arc::downgrade(&acks.shared);
+        drop(acks);
+        wait_until("the end of the poller", async || shared.strong_count() == 0).await;
     }
 }

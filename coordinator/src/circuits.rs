@@ -10,15 +10,16 @@ pub mod view;
 
 use std::time::Duration;
 
-use entities::circuit::CircuitStatus;
+use entities::circuit::{Circuit, CircuitStatus};
 use entities::clock::SharedClock;
 use entities::ids::{AuthorityName, CircuitId, CircuitKey, Generation, Revision};
+use entities::orm::to_column;
 
 use crate::acks::{Acks, Applied, Wanted};
 use crate::config::Timing;
 use crate::metrics::Metrics;
 use crate::placement::{Candidate, NoPlace};
-use crate::publish::{PublishError, Publisher};
+use crate::publish::{self, PublishError, Publisher};
 use crate::slots::RestRules;
 use crate::store::{ListFilter, SlotRefusal, Store, StoreError, StoredCircuit};
 use view::{AppliedView, CircuitView};
@@ -62,6 +63,11 @@ pub enum CircuitError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// The status of a circuit that a worker serves.
+pub(crate) fn served_status(circuit: &Circuit) -> CircuitStatus {
+    if circuit.targets.is_empty() { CircuitStatus::Unhealthy } else { CircuitStatus::Healthy }
 }
 
 /// How far publishing and waiting came.
@@ -134,13 +140,12 @@ impl Circuits {
         let key = versioned.circuit.key.clone();
         let id = versioned.circuit.id;
         let authority = versioned.circuit.authority.clone();
-        let generation = versioned.generation;
-        let has_targets = !versioned.circuit.targets.is_empty();
-        let published = self.publisher.publish_open(versioned).await;
-        let reached = self.wait(published, authority, &key, generation, patience).await?;
+        let status = served_status(&versioned.circuit);
+        let published = self.publisher.publish_stored(&self.store, versioned).await?;
+        let generation = published.as_ref().map_or(circuit.row.generation(), |(generation, _)| *generation);
+        let reached = self.wait(published, authority, &key, patience).await?;
         if reached.is_served() {
-            let status = if has_targets { CircuitStatus::Healthy } else { CircuitStatus::Unhealthy };
-            let is_known = circuit.status == status && circuit.row.published_generation >= circuit.row.generation;
+            let is_known = circuit.status == status && circuit.row.published_generation >= to_column(generation.0);
             if !is_known {
                 self.store.record_served(id, &key, generation, status, self.clock.now_ms()).await?;
             }
@@ -151,18 +156,21 @@ impl Circuits {
     /// Waits for the edges after publishing; a registry that is away leaves the rest to reconcile.
     async fn wait(
         &self,
-        published: Result<Revision, PublishError>,
+        published: publish::Reached,
         authority: AuthorityName,
         key: &CircuitKey,
-        generation: Generation,
         patience: Duration,
     ) -> Result<Reached, CircuitError> {
         match published {
-            Ok(revision) => {
+            Ok((generation, revision)) => {
                 let wanted = Wanted { authority, revision, key: key.clone(), generation };
                 let timer = self.metrics.apply_wait_seconds.start_timer();
                 let applied = self.acks.wait(&wanted, patience).await;
                 timer.observe_duration();
+                // Whoever only looks may look for a moment; that does not make the others late.
+                if patience >= self.timing.apply_timeout {
+                    self.acks.mark_late(&applied);
+                }
                 Ok(Reached { revision: Some(revision), applied })
             }
             Err(PublishError::Envelope(error)) => Err(CircuitError::TooLarge(error)),

@@ -1,9 +1,9 @@
 //! Level-triggered repair: makes the registry equal to the store, whatever was missed.
 //!
 //! Invariant: the registry is listed before the store is read. A key that is in the list but in neither circuits nor
-//! tombstones is then nobody's. No round deletes more than [`deletable`] keys.
+//! tombstones is then nobody's. No round deletes more than a tenth of the keys, or a hundred.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,11 +11,13 @@ use std::time::Duration;
 use entities::circuit::CircuitStatus;
 use entities::clock::SharedClock;
 use entities::ids::{CircuitId, CircuitKey, Generation, InstallationId, Revision};
+use entities::orm::to_column;
 use entities::registry::layout::{CircuitState, Place};
 use entities::registry::{Entry, RegistryError, Swap};
 use tokio::sync::Notify;
 
 use crate::acks::{Acks, Wanted};
+use crate::circuits::served_status;
 use crate::config::Timing;
 use crate::metrics::Metrics;
 use crate::publish::{PublishError, Publisher};
@@ -42,6 +44,9 @@ pub enum ReconcileError {
     /// The registry failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The registry is another one than when the round began.
+    #[error("the registry was replaced meanwhile")]
+    Replaced,
     /// A key could not be written.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -65,6 +70,14 @@ pub struct Reconcile {
 struct Known {
     entry: Entry,
     generation: Option<Generation>,
+}
+
+/// An open circuit that the registry has.
+struct Repaired {
+    key: CircuitKey,
+    revision: Revision,
+    /// How it is if a worker serves it.
+    served_status: CircuitStatus,
 }
 
 // === impl Reconcile ===
@@ -107,10 +120,11 @@ impl Reconcile {
 
     /// One round.
     pub async fn round(&self) -> Result<(), ReconcileError> {
+        let seen = self.publisher.meta().await?.map(|(revision, _)| revision);
         let mut known = self.list_registry().await?;
         let total = known.len();
         let mut revisions: HashMap<CircuitKey, Revision> = HashMap::new();
-        let mut unserved: Vec<StoredCircuit> = Vec::new();
+        let mut unjudged: Vec<StoredCircuit> = Vec::new();
         let mut after = None;
         loop {
             let page = self.store.list_circuits(&ListFilter { after, limit: PAGE, ..ListFilter::default() }).await?;
@@ -119,10 +133,10 @@ impl Reconcile {
                 break;
             }
             for circuit in page {
-                let Some((key, revision)) = self.repair_open(&circuit, &mut known).await? else { continue };
-                if circuit.status != CircuitStatus::Healthy {
-                    revisions.insert(key, revision);
-                    unserved.push(circuit);
+                let Some(repaired) = self.repair_open(&circuit, &mut known).await? else { continue };
+                if circuit.status != repaired.served_status {
+                    revisions.insert(repaired.key, repaired.revision);
+                    unjudged.push(circuit);
                 }
             }
         }
@@ -130,12 +144,13 @@ impl Reconcile {
             self.repair_closed(&tombstone, &mut known).await?;
         }
         self.delete_strays(known, total).await?;
-        let epoch = self.publisher.declare_complete(self.installation_id).await?;
+        let declared = self.publisher.declare_complete(self.installation_id, seen).await?;
+        let epoch = declared.ok_or(ReconcileError::Replaced)?;
         self.acks.set_epoch(epoch);
         if !self.is_complete.swap(true, Ordering::AcqRel) {
             tracing::info!(circuits = total, %epoch, "the registry holds every circuit of the store");
         }
-        self.judge(&unserved, &revisions).await?;
+        self.judge(&unjudged, &revisions).await?;
         self.confirm_ports().await?;
         self.bury().await?;
         self.store.forget_rested(&RestRules::from(&self.timing), self.clock.now_ms()).await?;
@@ -154,12 +169,12 @@ impl Reconcile {
         Ok(known)
     }
 
-    /// Brings the registry up to an open circuit; answers its key and the revision that has it.
+    /// Brings the registry up to an open circuit.
     async fn repair_open(
         &self,
         circuit: &StoredCircuit,
         known: &mut HashMap<CircuitKey, Known>,
-    ) -> Result<Option<(CircuitKey, Revision)>, ReconcileError> {
+    ) -> Result<Option<Repaired>, ReconcileError> {
         let versioned = match circuit.row.versioned() {
             Ok(versioned) => versioned,
             Err(error) => {
@@ -169,25 +184,30 @@ impl Reconcile {
         };
         let key = versioned.circuit.key.clone();
         let generation = versioned.generation;
+        let served_status = served_status(&versioned.circuit);
         let found = known.remove(&key);
+        // The store was read later: what is newer in the registry is nothing that the store ever will have.
         if let Some(found) = found
-            && found.generation.is_some_and(|published| published >= generation)
+            && found.generation == Some(generation)
         {
-            return Ok(Some((key, found.entry.revision)));
+            if circuit.row.published_generation < circuit.row.generation {
+                self.store.mark_published(&key, generation).await?;
+            }
+            return Ok(Some(Repaired { key, revision: found.entry.revision, served_status }));
         }
-        let revision = match self.publisher.publish_open(versioned).await {
+        let (generation, revision) = match self.publisher.publish_stored(&self.store, versioned).await? {
             Err(PublishError::Envelope(error)) => {
                 tracing::error!(%key, %error, "a stored circuit does not fit into the registry and is passed over");
                 return Ok(None);
             }
             outcome => outcome?,
         };
-        if circuit.row.published_generation < circuit.row.generation {
+        if circuit.row.published_generation < to_column(generation.0) {
             self.metrics.reconcile_repairs_total.inc();
             tracing::info!(%key, %generation, "published a circuit that the registry did not have");
             self.store.mark_published(&key, generation).await?;
         }
-        Ok(Some((key, revision)))
+        Ok(Some(Repaired { key, revision, served_status }))
     }
 
     async fn repair_closed(
@@ -196,8 +216,8 @@ impl Reconcile {
         known: &mut HashMap<CircuitKey, Known>,
     ) -> Result<(), ReconcileError> {
         let Some(found) = known.remove(&tombstone.key) else { return Ok(()) };
-        if found.generation.is_none_or(|published| published < tombstone.generation) {
-            self.publisher.publish_closed(&tombstone.key, tombstone.generation).await?;
+        if found.generation != Some(tombstone.generation) {
+            self.publisher.publish_tombstone(&self.store, &tombstone.key, tombstone.generation).await??;
             self.metrics.reconcile_repairs_total.inc();
             tracing::info!(key = %tombstone.key, "closed a circuit that the registry still had");
         }
@@ -223,13 +243,14 @@ impl Reconcile {
         Ok(())
     }
 
-    /// Circuits that were not served look again.
+    /// Circuits whose status is another than that of a served one look again.
     async fn judge(
         &self,
-        unserved: &[StoredCircuit],
+        unjudged: &[StoredCircuit],
         revisions: &HashMap<CircuitKey, Revision>,
     ) -> Result<(), ReconcileError> {
-        for circuit in unserved {
+        let mut served: BTreeMap<&str, (CircuitStatus, Vec<CircuitId>)> = BTreeMap::new();
+        for circuit in unjudged {
             let Ok(versioned) = circuit.row.versioned() else { continue };
             let key = &versioned.circuit.key;
             let Some(revision) = revisions.get(key).copied() else { continue };
@@ -239,12 +260,14 @@ impl Reconcile {
                 key: key.clone(),
                 generation: versioned.generation,
             };
-            if self.acks.look(&wanted).workers.is_empty() || versioned.circuit.targets.is_empty() {
+            if self.acks.look(&wanted).workers.is_empty() {
                 continue;
             }
-            let id = CircuitId(circuit.row.id);
-            let now_ms = self.clock.now_ms();
-            self.store.record_served(id, key, versioned.generation, CircuitStatus::Healthy, now_ms).await?;
+            let status = served_status(&versioned.circuit);
+            served.entry(status.as_str()).or_insert((status, Vec::new())).1.push(CircuitId(circuit.row.id));
+        }
+        for (status, ids) in served.into_values() {
+            self.store.record_statuses(&ids, status, self.clock.now_ms()).await?;
         }
         Ok(())
     }

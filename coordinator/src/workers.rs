@@ -86,8 +86,9 @@ impl Workers {
     pub async fn register(&self, id: &WorkerId, registration: &Registration) -> Result<(), WorkerError> {
         let authority = &registration.authority.name;
         let asker = self.asker(&registration.api_url, authority)?;
-        if let Some(known) = self.store.worker(id).await? {
-            self.check_takeover(&known, registration.boot_id).await?;
+        let known = self.store.worker(id).await?;
+        if let Some(known) = &known {
+            self.check_takeover(known, registration.boot_id).await?;
         }
         match self.store.register_worker(id, registration, self.clock.now_ms()).await? {
             RegisterOutcome::AuthorityDiffers(known) => return Err(WorkerError::AuthorityDiffers(known)),
@@ -99,6 +100,9 @@ impl Workers {
         tracing::info!(worker = %id, %authority, api_url = %registration.api_url, version = %registration.version,
             "worker registered");
         self.acks.follow(id.clone(), authority.clone(), registration.boot_id, asker);
+        if let Some(known) = known.filter(|known| known.authority != *authority) {
+            self.note_absence(&known.authority).await?;
+        }
         self.nudge.notify_one();
         Ok(())
     }
@@ -159,11 +163,18 @@ impl Workers {
     /// Follows the workers that were known before this process started.
     pub async fn follow_known(&self) -> Result<(), WorkerError> {
         for known in self.store.workers().await? {
-            if known.status == WorkerStatus::Lost {
-                self.acks.lose(known.id, known.authority, BootId(known.row.boot_id));
-            } else {
-                self.follow(&known)?;
+            if known.status != WorkerStatus::Lost {
+                match self.follow(&known) {
+                    Ok(()) => continue,
+                    // One worker whose key was taken away must not keep the coordinator from the others.
+                    Err(error) => tracing::error!(worker = %known.id, %error, "a known worker cannot be asked"),
+                }
             }
+            self.acks.lose(known.id, known.authority, BootId(known.row.boot_id));
+        }
+        // A process that ended between losing a last worker and noting what that means left it to this one.
+        for authority in self.store.authorities().await? {
+            self.note_absence(&authority.name).await?;
         }
         Ok(())
     }
@@ -191,7 +202,8 @@ impl Workers {
         let mut counts = [("ALIVE", 0), ("LAGGING", 0), ("DRAINING", 0), ("LOST", 0)];
         for known in stored {
             let live = followed.iter().find(|worker| worker.id == known.id);
-            let status = live.map_or(known.status, |worker| worker.status);
+            // A lost worker that has just come back is in the store first.
+            let status = live.filter(|worker| worker.is_live()).map_or(known.status, |worker| worker.status);
             let silence = liveness::silence(
                 self.clock.now_ms(),
                 known.row.seen_at_ms,
@@ -199,12 +211,13 @@ impl Workers {
             );
             let status = liveness::judge(status, silence, started.elapsed(), self.lost_after);
             if status != known.status {
-                self.store.set_worker_status(&known.id, status).await?;
                 if status == WorkerStatus::Lost {
                     tracing::warn!(worker = %known.id, silence_s = silence.as_secs(), "worker is lost");
-                    self.acks.lose(known.id, known.authority.clone(), BootId(known.row.boot_id));
+                    self.acks.lose(known.id.clone(), known.authority.clone(), BootId(known.row.boot_id));
                     self.note_absence(&known.authority).await?;
                 }
+                // Last, so that whatever failed before is done again.
+                self.store.set_worker_status(&known.id, status).await?;
             }
             if let Some((_, count)) = counts.iter_mut().find(|(word, _)| *word == status.as_str()) {
                 *count += 1;

@@ -59,7 +59,14 @@ pub(super) fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
         .boxed()
 }
 
-async fn list(api: &Api, headers: &HeaderMap) -> Handled {
+/// Lists all authorities with their slots.
+#[utoipa::path(
+    get,
+    path = "/v2/authorities",
+    tag = "authorities",
+    responses((status = 200, description = "In the order of their names", body = AuthorityList))
+)]
+pub(super) async fn list(api: &Api, headers: &HeaderMap) -> Handled {
     api.check_read(headers)?;
     let counts = api.store.slot_counts(&RestRules::from(&api.timing), api.clock.now_ms()).await?;
     let view = |authority: entities::authority::Authority| {

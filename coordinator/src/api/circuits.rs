@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Buf;
 use entities::circuit::{CircuitPatch, CircuitSpec, CircuitStatus};
-use entities::ids::{AuthorityName, Generation, OwnerId, ServiceName};
+use entities::ids::{AuthorityName, Generation, OwnerId, ServiceName, WorkerId};
 use entities::limits::{DEFAULT_PAGE, MAX_PAGE};
 use futures_util::Stream;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -18,6 +18,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::{Reply, Response};
 
+use super::openapi::{ChangeCircuit, OpenCircuit};
 use super::problem::Problem;
 use super::query::Query;
 use super::{Api, Handled, answer, body, json, to_the_end, with_api};
@@ -36,6 +37,14 @@ pub(super) struct CircuitPage {
     /// Give it as `cursor` to get the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<String>,
+}
+
+/// Who has not let go of closed circuits yet.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PendingView {
+    /// Workers that may still take connections for a moment.
+    #[schema(value_type = Vec<String>)]
+    pending: Vec<WorkerId>,
 }
 
 pub(super) fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
@@ -67,7 +76,33 @@ pub(super) fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     open.or(list).unify().or(show).unify().or(change).unify().or(close).unify().boxed()
 }
 
-async fn open(
+/// Opens a circuit.
+///
+/// The key is made of owner, service and variant. Opening a key that is open with the same content answers with the
+/// circuit that is there, so a manager may repeat itself.
+#[utoipa::path(
+    post,
+    path = "/v2/circuits",
+    tag = "circuits",
+    request_body = OpenCircuit,
+    responses(
+        (status = 201, description = "Open, and every live worker of the authority serves it", body = CircuitView,
+            headers(
+                ("Location" = String, description = "Where the circuit is"),
+                ("ETag" = String, description = "Its generation"),
+            )),
+        (status = 200, description = "It was open with the same content, and is served", body = CircuitView),
+        (status = 202, description = "Stored; `applied.pending` names the workers that do not serve it yet",
+            body = CircuitView),
+        (status = 400, description = "`invalid_request`, `not_supported` (each fault is in `errors`), \
+            `body_too_large` or `incomplete_body`"),
+        (status = 409, description = "`other_content`, `port_taken`, `port_resting`, `port_unavailable`, \
+            `subdomain_taken` or `subdomain_resting`"),
+        (status = 503, description = "`no_authority`, `no_free_port`, `ports_refused` or `store_unavailable`; see \
+            `Retry-After`"),
+    )
+)]
+pub(super) async fn open(
     api: Arc<Api>,
     headers: &HeaderMap,
     stream: impl Stream<Item = Result<impl Buf, warp::Error>>,
@@ -90,7 +125,25 @@ async fn open(
     .await
 }
 
-async fn list(api: &Api, headers: &HeaderMap, pairs: Vec<(String, String)>) -> Handled {
+/// Lists circuits in the order of their keys.
+#[utoipa::path(
+    get,
+    path = "/v2/circuits",
+    tag = "circuits",
+    params(
+        ("session_id" = Option<String>, Query, description = "Only of this session or endpoint"),
+        ("service" = Option<String>, Query, description = "Only of this service"),
+        ("status" = Option<String>, Query, description = "Only `PENDING`, `HEALTHY` or `UNHEALTHY` ones"),
+        ("authority" = Option<String>, Query, description = "Only at this authority"),
+        ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "At most so many; 100 by default"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "One page", body = CircuitPage),
+        (status = 400, description = "A parameter is unknown, stands twice, does not parse, or is not supported yet"),
+    )
+)]
+pub(super) async fn list(api: &Api, headers: &HeaderMap, pairs: Vec<(String, String)>) -> Handled {
     api.check_read(headers)?;
     let mut query = Query::new(pairs);
     let owner =
@@ -114,7 +167,24 @@ async fn list(api: &Api, headers: &HeaderMap, pairs: Vec<(String, String)>) -> H
     Ok(json(StatusCode::OK, &CircuitPage { items, next_cursor }))
 }
 
-async fn show(api: &Api, headers: &HeaderMap, name: &str, pairs: Vec<(String, String)>) -> Handled {
+/// Shows a circuit.
+#[utoipa::path(
+    get,
+    path = "/v2/circuits/{circuit}",
+    tag = "circuits",
+    params(
+        ("circuit" = String, Path, description = "Key or id"),
+        ("wait_s" = Option<u64>, Query, minimum = 0, maximum = 60,
+            description = "Wait up to so long until every live worker serves it"),
+    ),
+    responses(
+        (status = 200, description = "The circuit; `applied` says which workers serve it", body = CircuitView,
+            headers(("ETag" = String, description = "Its generation"))),
+        (status = 400, description = "A parameter is unknown, stands twice or does not parse"),
+        (status = 404, description = "`no_such_circuit`"),
+    )
+)]
+pub(super) async fn show(api: &Api, headers: &HeaderMap, name: &str, pairs: Vec<(String, String)>) -> Handled {
     api.check_read(headers)?;
     let name = parse_name(name)?;
     let mut query = Query::new(pairs);
@@ -124,7 +194,30 @@ async fn show(api: &Api, headers: &HeaderMap, name: &str, pairs: Vec<(String, St
     Ok(circuit(StatusCode::OK, &view))
 }
 
-async fn change(
+/// Changes a circuit: each field that is given replaces the old one whole.
+///
+/// Open connections stay; where the circuit is never changes.
+#[utoipa::path(
+    patch,
+    path = "/v2/circuits/{circuit}",
+    tag = "circuits",
+    params(
+        ("circuit" = String, Path, description = "Key or id"),
+        ("If-Match" = Option<String>, Header, description = "Change only if the circuit has this generation"),
+    ),
+    request_body = ChangeCircuit,
+    responses(
+        (status = 200, description = "Changed, or it was like that; every live worker serves it", body = CircuitView,
+            headers(("ETag" = String, description = "Its generation"))),
+        (status = 202, description = "Stored; `applied.pending` names the workers that do not serve it yet",
+            body = CircuitView),
+        (status = 400, description = "`invalid_request`, `not_supported` (each fault is in `errors`), \
+            `invalid_if_match`, `body_too_large` or `incomplete_body`"),
+        (status = 404, description = "`no_such_circuit`"),
+        (status = 412, description = "`generation_mismatch`: somebody else changed it"),
+    )
+)]
+pub(super) async fn change(
     api: Arc<Api>,
     headers: &HeaderMap,
     name: &str,
@@ -143,7 +236,22 @@ async fn change(
     .await
 }
 
-async fn close(api: Arc<Api>, headers: &HeaderMap, name: &str) -> Handled {
+/// Closes a circuit.
+///
+/// Closing again by key is a success while the key is remembered (ten minutes).
+#[utoipa::path(
+    delete,
+    path = "/v2/circuits/{circuit}",
+    tag = "circuits",
+    params(("circuit" = String, Path, description = "Key or id")),
+    responses(
+        (status = 204, description = "Closed: no live worker takes a new connection for it"),
+        (status = 202, description = "Stored; `pending` names the workers that have not let go of it yet",
+            body = PendingView),
+        (status = 404, description = "`no_such_circuit`"),
+    )
+)]
+pub(super) async fn close(api: Arc<Api>, headers: &HeaderMap, name: &str) -> Handled {
     api.check_manager(headers)?;
     let name = parse_name(name)?;
     to_the_end(async move { Ok(closed(api.circuits.close_one(&name).await?)) }).await
@@ -151,13 +259,9 @@ async fn close(api: Arc<Api>, headers: &HeaderMap, name: &str) -> Handled {
 
 /// `204` when no live worker serves it any more, else `202` with the ones that have not said.
 pub(super) fn closed(result: CloseResult) -> Response {
-    #[derive(Serialize)]
-    struct Pending {
-        pending: Vec<entities::ids::WorkerId>,
-    }
     match result {
         CloseResult::Closed { .. } => StatusCode::NO_CONTENT.into_response(),
-        CloseResult::Pending { pending, .. } => json(StatusCode::ACCEPTED, &Pending { pending }),
+        CloseResult::Pending { pending, .. } => json(StatusCode::ACCEPTED, &PendingView { pending }),
     }
 }
 

@@ -31,17 +31,24 @@ pub(super) struct StatusView {
     workers_other: usize,
 }
 
-#[derive(Serialize)]
-struct HealthView {
+/// Whether the coordinator can work.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct HealthView {
+    /// `ready` or `not ready`.
     status: &'static str,
+    /// Whether the database answers.
     store: bool,
+    /// Whether the registry has been filled.
     registry: bool,
 }
 
 pub(super) fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
-    let livez = warp::path!("health" / "livez").and(warp::get()).map(|| StatusCode::OK.into_response());
-    let health = warp::path!("health").or(warp::path!("health" / "readyz")).unify();
-    let readyz = health
+    let livez = warp::path!("health" / "livez").and(warp::get()).then(live);
+    let health = warp::path!("health")
+        .and(warp::get())
+        .and(with_api(api))
+        .then(|api: Arc<Api>, _headers: HeaderMap| async move { health(&api).await });
+    let readyz = warp::path!("health" / "readyz")
         .and(warp::get())
         .and(with_api(api))
         .then(|api: Arc<Api>, _headers: HeaderMap| async move { ready(&api).await });
@@ -53,10 +60,48 @@ pub(super) fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
         .and(warp::get())
         .and(with_api(api))
         .then(|api: Arc<Api>, headers: HeaderMap| async move { answer(metrics(&api, &headers)) });
-    livez.or(readyz).unify().or(status).unify().or(metrics).unify().boxed()
+    livez.or(health).unify().or(readyz).unify().or(status).unify().or(metrics).unify().boxed()
 }
 
-async fn ready(api: &Api) -> Response {
+/// Says that the process runs.
+#[utoipa::path(
+    get,
+    path = "/health/livez",
+    tag = "health",
+    security(()),
+    responses((status = 200, description = "It runs"))
+)]
+pub(super) async fn live() -> Response {
+    StatusCode::OK.into_response()
+}
+
+/// The same as `/health/readyz`.
+#[utoipa::path(
+    get,
+    path = "/health",
+    tag = "health",
+    security(()),
+    responses(
+        (status = 200, description = "It can work", body = HealthView),
+        (status = 503, description = "It cannot work yet or any more", body = HealthView),
+    )
+)]
+pub(super) async fn health(api: &Api) -> Response {
+    ready(api).await
+}
+
+/// Says whether the coordinator can work.
+#[utoipa::path(
+    get,
+    path = "/health/readyz",
+    tag = "health",
+    security(()),
+    responses(
+        (status = 200, description = "It can work", body = HealthView),
+        (status = 503, description = "It cannot work yet or any more", body = HealthView),
+    )
+)]
+pub(super) async fn ready(api: &Api) -> Response {
     let store = api.store.ping().await.is_ok();
     let registry = api.reconcile.is_complete();
     if store && registry {
@@ -66,7 +111,14 @@ async fn ready(api: &Api) -> Response {
     }
 }
 
-fn status(api: &Api, headers: &HeaderMap) -> Handled {
+/// Says how the coordinator is.
+#[utoipa::path(
+    get,
+    path = "/status",
+    tag = "health",
+    responses((status = 200, description = "How it is", body = StatusView))
+)]
+pub(super) fn status(api: &Api, headers: &HeaderMap) -> Handled {
     api.check_read(headers)?;
     let statuses = api.circuits.worker_statuses();
     let alive = statuses.iter().filter(|status| **status == WorkerStatus::Alive).count();
@@ -80,7 +132,14 @@ fn status(api: &Api, headers: &HeaderMap) -> Handled {
     Ok(json(StatusCode::OK, &view))
 }
 
-fn metrics(api: &Api, headers: &HeaderMap) -> Handled {
+/// Everything that is counted, in the text format of Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "health",
+    responses((status = 200, description = "The metrics", body = String, content_type = "text/plain"))
+)]
+pub(super) fn metrics(api: &Api, headers: &HeaderMap) -> Handled {
     api.check_read(headers)?;
     let text = api.metrics.render().map_err(|error| {
         tracing::error!(%error, "metrics could not be rendered");

@@ -29,10 +29,23 @@ pub(crate) struct Problem {
     code: &'static str,
     /// Every fault of the request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<FaultView>)]
     errors: Vec<Fault>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
+}
+
+/// One fault of a request.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes `entities::faults::Fault`, which knows nothing of OpenAPI")]
+pub(super) struct FaultView {
+    /// Where: a JSON pointer into the body (RFC 6901), or `?name` for a query parameter.
+    pointer: String,
+    /// What kind: `malformed`, `required`, `wrong_type`, `invalid`, `too_large`, `unknown_field`, `not_supported`,
+    /// `immutable`, `contradiction` or `duplicate`.
+    code: String,
+    /// In words.
+    detail: String,
 }
 
 // === impl Problem ===

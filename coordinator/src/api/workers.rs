@@ -18,6 +18,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::{Reply, Response};
 
+use super::openapi::{RegisterWorker, WorkerHeartbeat};
 use super::problem::Problem;
 use super::query::Query;
 use super::{Api, Handled, answer, body, json, to_the_end, with_api};
@@ -88,13 +89,31 @@ pub(super) fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
     list.or(show).unify().or(register).unify().or(heartbeat).unify().or(leave).unify().boxed()
 }
 
-async fn list(api: &Api, headers: &HeaderMap) -> Handled {
+/// Lists all workers.
+#[utoipa::path(
+    get,
+    path = "/v2/workers",
+    tag = "workers",
+    responses((status = 200, description = "In the order of their names", body = WorkerList))
+)]
+pub(super) async fn list(api: &Api, headers: &HeaderMap) -> Handled {
     api.check_read(headers)?;
     let items = api.workers.list().await?.into_iter().map(WorkerView::from).collect();
     Ok(json(StatusCode::OK, &WorkerList { items }))
 }
 
-async fn show(api: &Api, headers: &HeaderMap, id: &str) -> Handled {
+/// Shows a worker.
+#[utoipa::path(
+    get,
+    path = "/v2/workers/{worker_id}",
+    tag = "workers",
+    params(("worker_id" = String, Path, description = "The worker")),
+    responses(
+        (status = 200, description = "The worker", body = WorkerView),
+        (status = 404, description = "`no_such_worker`"),
+    )
+)]
+pub(super) async fn show(api: &Api, headers: &HeaderMap, id: &str) -> Handled {
     api.check_read(headers)?;
     let id = parse_id(id)?;
     let found = api.workers.list().await?.into_iter().find(|worker| worker.stored.id == id);
@@ -102,7 +121,24 @@ async fn show(api: &Api, headers: &HeaderMap, id: &str) -> Handled {
     Ok(json(StatusCode::OK, &WorkerView::from(found)))
 }
 
-async fn register(
+/// An edge says who it is and what it serves.
+///
+/// Another run takes a worker's name over when the old one is silent or answers as the new one.
+#[utoipa::path(
+    put,
+    path = "/v2/workers/{worker_id}",
+    tag = "workers",
+    params(("worker_id" = String, Path, description = "The worker")),
+    request_body = RegisterWorker,
+    responses(
+        (status = 204, description = "Registered; the coordinator now asks it how far it is"),
+        (status = 400, description = "`invalid_request`, `invalid_api_url`, `body_too_large` or `incomplete_body`"),
+        (status = 404, description = "`no_such_worker`: the name is none"),
+        (status = 409, description = "`worker_id_in_use` by another live process, or `authority_differs` from what \
+            another live worker says"),
+    )
+)]
+pub(super) async fn register(
     api: Arc<Api>,
     headers: &HeaderMap,
     id: &str,
@@ -113,6 +149,9 @@ async fn register(
     let body = body::read(stream).await?;
     let registration: Registration = body::parse(&body)?;
     check_authority(&scope, &registration.authority.name)?;
+    if let Some(known) = api.workers.find(&id).await? {
+        check_authority(&scope, &known.authority)?;
+    }
     check_api_url(&registration.api_url)?;
     to_the_end(async move {
         api.workers.register(&id, &registration).await?;
@@ -121,7 +160,21 @@ async fn register(
     .await
 }
 
-async fn heartbeat(
+/// An edge says that it lives.
+#[utoipa::path(
+    post,
+    path = "/v2/workers/{worker_id}/heartbeat",
+    tag = "workers",
+    params(("worker_id" = String, Path, description = "The worker")),
+    request_body = WorkerHeartbeat,
+    responses(
+        (status = 204, description = "Noted"),
+        (status = 400, description = "`invalid_request`, `body_too_large` or `incomplete_body`"),
+        (status = 404, description = "`no_such_worker`: register"),
+        (status = 409, description = "`not_registered`: another run has the name; register"),
+    )
+)]
+pub(super) async fn heartbeat(
     api: &Api,
     headers: &HeaderMap,
     id: &str,
@@ -136,7 +189,22 @@ async fn heartbeat(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn leave(api: &Api, headers: &HeaderMap, id: &str, pairs: Vec<(String, String)>) -> Handled {
+/// An edge leaves.
+#[utoipa::path(
+    delete,
+    path = "/v2/workers/{worker_id}",
+    tag = "workers",
+    params(
+        ("worker_id" = String, Path, description = "The worker"),
+        ("boot_id" = Option<Uuid>, Query, description = "Only if this run is the registered one"),
+    ),
+    responses(
+        (status = 204, description = "It has left, or was not there"),
+        (status = 400, description = "A parameter is unknown, stands twice or does not parse"),
+        (status = 404, description = "`no_such_worker`: the name is none"),
+    )
+)]
+pub(super) async fn leave(api: &Api, headers: &HeaderMap, id: &str, pairs: Vec<(String, String)>) -> Handled {
     let scope = api.check_worker(headers)?;
     let id = parse_id(id)?;
     let mut query = Query::new(pairs);

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use entities::ids::{AuthorityName, CircuitKey, Generation, OwnerId, Revision, WorkerId};
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{CircuitError, CircuitName, Circuits};
 use crate::acks::Wanted;
@@ -43,35 +43,38 @@ impl Circuits {
             return Ok(result);
         }
         let Some(tombstone) = self.store.tombstone(&key).await? else { return Err(CircuitError::NotFound) };
-        let closed = Closed { key, authority: tombstone.authority, generation: tombstone.generation };
-        self.release(vec![closed], 0).await
+        self.release(vec![Closed::from(tombstone)], 0).await
     }
 
-    /// Closes every circuit of a session or endpoint; none is fine too.
+    /// Closes every circuit of a session or endpoint; none is fine too. Those that were closed a short while ago are
+    /// waited for again.
     pub async fn close_owner(&self, owner: OwnerId) -> Result<CloseResult, CircuitError> {
-        self.close(CloseTarget::Owner(owner)).await
+        let earlier = self.store.tombstones_of(&owner).await?.into_iter().map(Closed::from).collect();
+        self.close_and(CloseTarget::Owner(owner), earlier).await
     }
 
     pub(super) async fn close(&self, target: CloseTarget) -> Result<CloseResult, CircuitError> {
-        let closed = self.store.close_circuits(&target, self.clock.now_ms()).await?;
+        self.close_and(target, Vec::new()).await
+    }
+
+    async fn close_and(&self, target: CloseTarget, earlier: Vec<Closed>) -> Result<CloseResult, CircuitError> {
+        let mut closed = self.store.close_circuits(&target, self.clock.now_ms()).await?;
         let count = closed.len();
         for circuit in &closed {
             tracing::info!(key = %circuit.key, generation = %circuit.generation, "circuit closed");
         }
         self.metrics.circuits_closed_total.inc_by(u64::try_from(count).unwrap_or(0));
+        closed.extend(earlier);
         self.release(closed, count).await
     }
 
     /// Publishes that circuits are closed and waits until their workers have let go.
     async fn release(&self, closed: Vec<Closed>, count: usize) -> Result<CloseResult, CircuitError> {
         let published: Vec<(Closed, Option<Revision>)> = stream::iter(closed)
-            .map(|circuit| async move {
-                let revision = self.publish_closed(&circuit).await;
-                (circuit, revision)
-            })
+            .map(|circuit| self.publish_closed(circuit))
             .buffer_unordered(PUBLISH_CONCURRENCY)
-            .collect()
-            .await;
+            .try_collect()
+            .await?;
         let mut is_published = true;
         let mut last: BTreeMap<AuthorityName, Wanted> = BTreeMap::new();
         for (circuit, revision) in &published {
@@ -96,7 +99,9 @@ impl Circuits {
             if self.acks.have_all_applied(&wanted.authority, wanted.revision) {
                 continue;
             }
-            pending.extend(self.acks.wait(wanted, self.timing.apply_timeout).await.pending);
+            let applied = self.acks.wait(wanted, self.timing.apply_timeout).await;
+            self.acks.mark_late(&applied);
+            pending.extend(applied.pending);
         }
         if pending.is_empty() && is_published {
             self.confirm(&published, &last).await?;
@@ -123,13 +128,16 @@ impl Circuits {
         Ok(self.store.confirm_ports(&keys).await?)
     }
 
-    async fn publish_closed(&self, circuit: &Closed) -> Option<Revision> {
-        match self.publisher.publish_closed(&circuit.key, circuit.generation).await {
-            Ok(revision) => Some(revision),
+    async fn publish_closed(&self, mut circuit: Closed) -> Result<(Closed, Option<Revision>), CircuitError> {
+        match self.publisher.publish_tombstone(&self.store, &circuit.key, circuit.generation).await? {
+            Ok((generation, revision)) => {
+                circuit.generation = generation;
+                Ok((circuit, Some(revision)))
+            }
             Err(error) => {
                 tracing::warn!(key = %circuit.key, %error, "closed but not published; reconcile tries again");
                 self.metrics.publish_failures_total.inc();
-                None
+                Ok((circuit, None))
             }
         }
     }

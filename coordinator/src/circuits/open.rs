@@ -90,7 +90,7 @@ impl Circuits {
             }
             let id = CircuitId(current.row.id);
             match self.store.move_port(new, id, port, refusal_word(code)).await? {
-                MoveOutcome::Moved(moved) => current = moved,
+                MoveOutcome::Moved(moved) => current = *moved,
                 MoveOutcome::NoFreePort => {
                     self.take_back(&new.spec).await?;
                     return Err(SlotRefusal::NoFreePort.into());

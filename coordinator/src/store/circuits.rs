@@ -104,7 +104,7 @@ pub enum ChangeOutcome {
 #[derive(Debug)]
 pub enum MoveOutcome {
     /// It has another port under a new generation.
-    Moved(StoredCircuit),
+    Moved(Box<StoredCircuit>),
     /// There is no other port.
     NoFreePort,
     /// It was closed meanwhile.
@@ -238,7 +238,7 @@ impl Store {
         let is_current = update(&write, &moved).await?;
         write.commit().await?;
         Ok(if is_current {
-            MoveOutcome::Moved(StoredCircuit { row: moved, status: CircuitStatus::Pending })
+            MoveOutcome::Moved(Box::new(StoredCircuit { row: moved, status: CircuitStatus::Pending }))
         } else {
             MoveOutcome::NotFound
         })
@@ -285,7 +285,9 @@ impl Store {
             CloseTarget::Key(key) => circuit::Entity::find().filter(circuit::Column::Key.eq(key.as_str())),
             CloseTarget::Owner(owner) => circuit::Entity::find().filter(circuit::Column::Owner.eq(owner.as_str())),
         };
-        let rows = query.all(write.connection()).await?;
+        // Where several write at a time, a change between reading and deleting would leave a tombstone that is no
+        // newer than the change.
+        let rows = query.lock_exclusive().all(write.connection()).await?;
         let mut closed = Vec::with_capacity(rows.len());
         for row in rows {
             closed.push(close_row(&write, row, now_ms).await?);
@@ -310,6 +312,17 @@ impl Store {
     pub async fn tombstone(&self, key: &CircuitKey) -> Result<Option<Tombstone>, StoreError> {
         let found = tombstone::Entity::find_by_id(key.as_str()).one(&self.database).await?;
         found.map(Tombstone::try_from).transpose()
+    }
+
+    /// The tombstones of a session or endpoint.
+    pub async fn tombstones_of(&self, owner: &OwnerId) -> Result<Vec<Tombstone>, StoreError> {
+        let prefix = format!("{owner}:");
+        let rows = tombstone::Entity::find()
+            .filter(tombstone::Column::Key.starts_with(prefix.as_str()))
+            .all(&self.database)
+            .await?;
+        // `LIKE` takes an underscore for any letter, and SQLite's knows no case.
+        rows.into_iter().filter(|row| row.key.starts_with(&prefix)).map(Tombstone::try_from).collect()
     }
 
     /// Circuits in the order of their keys.
@@ -507,6 +520,12 @@ impl From<(circuit::Model, Option<circuit_status::Model>)> for StoredCircuit {
 }
 
 // === impl Tombstone ===
+
+impl From<Tombstone> for Closed {
+    fn from(tombstone: Tombstone) -> Self {
+        Self { key: tombstone.key, authority: tombstone.authority, generation: tombstone.generation }
+    }
+}
 
 impl TryFrom<tombstone::Model> for Tombstone {
     type Error = StoreError;

@@ -1,1 +1,18 @@
-//! Tests of the coordinator.
+//! The coordinator, driven through its API as managers and edges drive it. One module a risk.
+
+mod access;
+mod changing;
+mod closing;
+mod contracts;
+mod crashes;
+mod fake_worker;
+mod harness;
+mod listing;
+mod losing;
+mod opening;
+mod reconcile;
+mod refused_ports;
+mod registration;
+mod resting;
+mod showing;
+mod waiting;

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 

@@ -1,0 +1,165 @@
+//! Who may do what: every route is in the table, and every key is tried on every route.
+
+use http::header;
+use serde_json::{Value, json};
+use testkit::clock::ManualClock;
+
+use crate::fake_worker::{FakeWorker, main_authority};
+use crate::harness::{Coordinator, MANAGER_KEY, READ_KEY, WORKER_KEY, circuit, patient};
+
+/// Which keys a route takes.
+#[derive(Clone, Copy, PartialEq)]
+enum Takes {
+    Everybody,
+    Reader,
+    Manager,
+    Worker,
+}
+
+/// Method, path, as the document writes it, and who may call.
+const ROUTES: [(&str, &str, &str, Takes); 18] = [
+    ("POST", "/v2/circuits", "/v2/circuits", Takes::Manager),
+    ("GET", "/v2/circuits", "/v2/circuits", Takes::Reader),
+    ("GET", "/v2/circuits/s1:app", "/v2/circuits/{circuit}", Takes::Reader),
+    ("PATCH", "/v2/circuits/s1:app", "/v2/circuits/{circuit}", Takes::Manager),
+    ("DELETE", "/v2/circuits/s1:app", "/v2/circuits/{circuit}", Takes::Manager),
+    ("DELETE", "/v2/sessions/s1", "/v2/sessions/{session_id}", Takes::Manager),
+    ("GET", "/v2/workers", "/v2/workers", Takes::Reader),
+    ("GET", "/v2/workers/w1", "/v2/workers/{worker_id}", Takes::Reader),
+    ("PUT", "/v2/workers/w1", "/v2/workers/{worker_id}", Takes::Worker),
+    ("POST", "/v2/workers/w1/heartbeat", "/v2/workers/{worker_id}/heartbeat", Takes::Worker),
+    ("DELETE", "/v2/workers/w1", "/v2/workers/{worker_id}", Takes::Worker),
+    ("GET", "/v2/authorities", "/v2/authorities", Takes::Reader),
+    ("GET", "/v2/openapi.json", "/v2/openapi.json", Takes::Everybody),
+    ("GET", "/health", "/health", Takes::Everybody),
+    ("GET", "/health/livez", "/health/livez", Takes::Everybody),
+    ("GET", "/health/readyz", "/health/readyz", Takes::Everybody),
+    ("GET", "/status", "/status", Takes::Reader),
+    ("GET", "/metrics", "/metrics", Takes::Reader),
+];
+
+/// A body that does nothing, so that only the key decides.
+fn body(method: &str) -> Option<Value> {
+    matches!(method, "POST" | "PUT" | "PATCH").then(|| json!({}))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_key_opens_its_own_routes_and_no_other() {
+    let coordinator = Coordinator::start(patient()).await;
+    for (method, path, _, takes) in ROUTES {
+        for (key, may) in [
+            (MANAGER_KEY, [Takes::Everybody, Takes::Reader, Takes::Manager].contains(&takes)),
+            (READ_KEY, [Takes::Everybody, Takes::Reader].contains(&takes)),
+            (WORKER_KEY, [Takes::Everybody, Takes::Worker].contains(&takes)),
+        ] {
+            let reply = coordinator.caller(Some(key)).call(method, path, body(method)).await;
+            if may {
+                assert!(![401, 403, 405].contains(&reply.status), "{method} {path} with {key}: {}", reply.text);
+            } else {
+                reply.expect_problem(403, "wrong_scope");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_known_key_only_health_and_the_document_answer() {
+    const GUESS: &str = "manager-key-4f1";
+    let coordinator = Coordinator::start(patient()).await;
+    let nobody = coordinator.caller(None);
+    for (method, path, _, takes) in ROUTES {
+        let longer = format!("{MANAGER_KEY}x");
+        let basic = format!("Basic {MANAGER_KEY}");
+        let wrong = [None, Some(""), Some("Bearer"), Some("Bearer "), Some(basic.as_str()), Some(longer.as_str())];
+        for authorization in wrong.into_iter().chain([Some("Bearer manager-key-4f1")]) {
+            let mut request = nobody.request(method, path);
+            if let Some(body) = body(method) {
+                request = request.json(&body);
+            }
+            if let Some(authorization) = authorization {
+                request = request.header(header::AUTHORIZATION, authorization);
+            }
+            let reply = nobody.send(request).await;
+            if takes == Takes::Everybody {
+                assert_eq!(reply.status, 200, "{method} {path}");
+                continue;
+            }
+            reply.expect_problem(401, "unauthorized");
+            assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
+            assert!(!reply.text.contains(GUESS), "the answer repeats the guess");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_header_of_backend_ai_is_as_good_as_a_bearer() {
+    let coordinator = Coordinator::start(patient()).await;
+    let _worker = FakeWorker::join(&coordinator, "w1").await;
+    let nobody = coordinator.caller(None);
+    let with = |key: &str| nobody.request("POST", "/v2/circuits").header("X-BackendAI-Token", key);
+    nobody.send(with(READ_KEY).json(&circuit("s1", "app"))).await.expect_problem(403, "wrong_scope");
+    nobody.send(with("wrong").json(&circuit("s1", "app"))).await.expect_problem(401, "unauthorized");
+    nobody.send(with(MANAGER_KEY).json(&circuit("s1", "app"))).await.expect(201);
+    let both = with("wrong").header(header::AUTHORIZATION, format!("bearer {MANAGER_KEY}")).json(&circuit("s1", "app"));
+    nobody.send(both).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_is_a_problem_too() {
+    let coordinator = Coordinator::start(patient()).await;
+    for path in ["/", "/v2", "/v2/circuit", "/v2/circuits/s1:app/more", "/v1/circuits", "/v2/circuits//", "/health/x"] {
+        coordinator.manager.get(path).await.expect_problem(404, "not_found");
+    }
+    for (method, path) in [
+        ("PUT", "/v2/circuits"),
+        ("DELETE", "/v2/circuits"),
+        ("POST", "/v2/circuits/s1:app"),
+        ("GET", "/v2/sessions/s1"),
+        ("POST", "/v2/workers"),
+        ("GET", "/v2/workers/w1/heartbeat"),
+        ("POST", "/metrics"),
+    ] {
+        coordinator.manager.call(method, path, None).await.expect_problem(405, "method_not_allowed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_of_the_document_is_in_the_table() {
+    let coordinator = Coordinator::start(patient()).await;
+    let document = coordinator.manager.get("/v2/openapi.json").await.expect(200);
+    let mut documented = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let is_public = operation["security"] == json!([{}]);
+            documented.push((method.to_uppercase(), path.clone(), is_public));
+        }
+    }
+    let mut known: Vec<(String, String, bool)> = ROUTES
+        .into_iter()
+        .map(|(method, _, path, takes)| (method.to_owned(), path.to_owned(), takes == Takes::Everybody))
+        .collect();
+    documented.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(documented, known);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_errors_nor_debug_output_tell_a_key() {
+    let coordinator = Coordinator::start(patient()).await;
+    let worker = FakeWorker::start(&coordinator.ground, "w1", main_authority("40000-40099")).await;
+    // Each answer is looked at by `Caller::send`; these are the ones nearest to a key.
+    coordinator.caller(Some(WORKER_KEY)).get("/v2/circuits").await.expect_problem(403, "wrong_scope");
+    worker.register(&coordinator).await.expect(204);
+    coordinator.manager.get("/v2/workers").await.expect(200);
+    coordinator.manager.get("/metrics").await;
+    let config = coordinator::config::Config {
+        database_url: "sqlite::memory:".to_owned(),
+        keys: crate::harness::keys(),
+        timing: patient(),
+    };
+    let clock = ManualClock::at_ms(0);
+    let text = format!("{config:?} {clock:?}");
+    for key in [MANAGER_KEY, READ_KEY, WORKER_KEY] {
+        assert!(!text.contains(key), "{text}");
+    }
+}
