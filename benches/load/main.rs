@@ -1,0 +1,61 @@
+//! `load`: measures a running proxy. Parse → run → print.
+//!
+//! Invariant: each subcommand is one budget or one question, and cleans up what it starts.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a measurement that cannot go on must end, not print a wrong figure"
+)]
+
+mod cpu;
+mod memory;
+mod open;
+mod ready;
+mod served;
+mod tools;
+
+use clap::{Parser, Subcommand};
+
+/// The allocator of the proxy.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Measures a running proxy; the last line of each answer is JSON.
+#[derive(Debug, Parser)]
+#[command(name = "load")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// From the start of `appproxy` to its `ready` line, with many stored circuits.
+    Ready(ready::Args),
+    /// `POST /v2/circuits` end to end, one at a time.
+    Open(open::Args),
+    /// From a write in the registry to the first answer at an edge.
+    Served(served::Args),
+    /// Processor time for a small request, against a bare pingora proxy and nginx.
+    Cpu(cpu::Args),
+    /// Resident memory for circuits and for ports.
+    Memory(memory::Args),
+    /// One measurement of `memory`, in a process of its own.
+    #[command(hide = true)]
+    MemoryOf(memory::One),
+}
+
+#[tokio::main]
+async fn main() {
+    match Cli::parse().command {
+        Command::Ready(args) => ready::run(args).await,
+        Command::Open(args) => open::run(args).await,
+        Command::Served(args) => served::run(args).await,
+        Command::Cpu(args) => cpu::run(args).await,
+        Command::Memory(args) => memory::run(args),
+        Command::MemoryOf(args) => memory::run_one(args).await,
+    }
+}

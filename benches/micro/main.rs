@@ -1,0 +1,22 @@
+//! Micro benchmarks of the parts that stand on the way of a request or of a change.
+//!
+//! Invariant: what grows with the number of circuits is measured at two numbers of them.
+#![forbid(unsafe_code)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a measurement that cannot go on must end, and criterion's macros write public functions"
+)]
+
+mod envelope;
+mod host;
+mod registry;
+mod slots;
+
+use criterion::{criterion_group, criterion_main};
+
+criterion_group!(micro, envelope::measure, host::measure, registry::measure, slots::measure);
+criterion_main!(micro);

@@ -1,0 +1,121 @@
+//! An edge in this process, with a registry to write to and a coordinator that says yes to everything.
+//!
+//! Invariant: `applied` is what the edge itself says over `/v2/sync`, as a coordinator asks it.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge::{Config, Listeners};
+use entities::ids::{Epoch, InstallationId, Revision};
+use entities::registry::layout::{CircuitState, Layout, Meta};
+use entities::registry::memory::MemoryRegistry;
+use entities::registry::{Expected, Registry as _, Swap};
+use testkit::coordinator::StubCoordinator;
+use testkit::raw::RawClient;
+use tokio::sync::watch;
+
+use crate::circuits;
+use crate::process::{PORT_ADDRESS, port_range};
+
+const WORKER_KEY: &str = "worker-key";
+
+/// A registry that is complete, before an edge follows it.
+#[derive(Debug)]
+pub struct FilledRegistry {
+    registry: MemoryRegistry,
+    layout: Layout,
+    epoch: Epoch,
+}
+
+/// A running edge.
+#[derive(Debug)]
+pub struct InProcessEdge {
+    /// Its traffic port.
+    pub address: SocketAddr,
+    filled: FilledRegistry,
+    asker: RawClient,
+    /// Dropping either would end the edge.
+    _coordinator: StubCoordinator,
+    _shutdown: watch::Sender<bool>,
+}
+
+// === impl FilledRegistry ===
+
+impl FilledRegistry {
+    /// A complete registry that holds `states`.
+    pub async fn new(states: impl IntoIterator<Item = CircuitState>) -> Self {
+        let filled = Self { registry: MemoryRegistry::new(), layout: Layout::default(), epoch: Epoch::random() };
+        for state in states {
+            filled.put(&state).await;
+        }
+        let meta = Meta { installation_id: InstallationId::random(), epoch: filled.epoch, complete: true };
+        filled.put_new(&filled.layout.meta(), meta.encode().expect("fits")).await;
+        filled
+    }
+
+    /// Writes a circuit that is not there yet.
+    pub async fn put(&self, state: &CircuitState) -> Revision {
+        let CircuitState::Open(versioned) = state else { panic!("only open circuits are put") };
+        self.put_new(&self.layout.circuit(&versioned.circuit.key), state.encode().expect("fits")).await
+    }
+
+    async fn put_new(&self, key: &str, value: Vec<u8>) -> Revision {
+        match self.registry.put(key, Expected::Absent, value, None).await.expect("in memory") {
+            Swap::Done(revision) => revision,
+            Swap::Conflict => panic!("{key} is there already"),
+        }
+    }
+}
+
+// === impl InProcessEdge ===
+
+impl InProcessEdge {
+    /// Starts an edge and waits until it has applied everything.
+    pub async fn start(filled: FilledRegistry) -> Self {
+        standalone::serve::raise_descriptor_limit();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let coordinator = StubCoordinator::start().await;
+        let mut config = Config::new(
+            "w1".parse().expect("valid"),
+            circuits::authority(address.port(), port_range()),
+            format!("http://{address}"),
+            coordinator.url(),
+            WORKER_KEY.to_owned(),
+        );
+        config.port_address = PORT_ADDRESS;
+        let (shutdown, must_stop) = watch::channel(false);
+        let registry = Arc::new(filled.registry.clone());
+        tokio::spawn(edge::run(config, registry, filled.layout.clone(), Listeners { traffic: listener }, must_stop));
+        let asker = RawClient::connect(address).await;
+        let (_, revision) = filled.registry.get(&filled.layout.meta()).await.expect("in memory");
+        let mut edge = Self { address, filled, asker, _coordinator: coordinator, _shutdown: shutdown };
+        edge.wait_applied(revision).await;
+        edge
+    }
+
+    /// Writes a circuit that is not there yet.
+    pub async fn put(&self, state: &CircuitState) -> Revision {
+        self.filled.put(state).await
+    }
+
+    /// Waits until the edge says that it has applied `revision`, and refused nothing.
+    pub async fn wait_applied(&mut self, revision: Revision) {
+        let wait = Duration::from_secs(20);
+        let path = format!("/v2/sync?epoch={}&revision={revision}&timeout_ms={}", self.filled.epoch, wait.as_millis());
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {WORKER_KEY}\r\n\r\n");
+        // The first question comes while the edge may not have listed anything.
+        for _ in 0..2 {
+            self.asker.send(&request).await;
+            let answer = self.asker.answer().await;
+            let report: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
+            let applied = report["applied"].as_u64().unwrap_or_default();
+            assert_eq!(report["refused"].as_array().map(Vec::len), Some(0), "circuits were refused: {report}");
+            if applied >= revision.0 {
+                return;
+            }
+        }
+        panic!("revision {revision} is not applied");
+    }
+}

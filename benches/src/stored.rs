@@ -1,0 +1,43 @@
+//! A data folder with many circuits, as a standalone proxy leaves it.
+//!
+//! Invariant: the circuits are written by the coordinator's own store, so they are what it would have written.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use coordinator::config::Timing;
+use coordinator::placement::Place;
+use coordinator::slots::RestRules;
+use coordinator::store::{NewCircuit, OpenOutcome, Store};
+use entities::clock::{Clock as _, SystemClock};
+use standalone::data::Data;
+
+use crate::circuits;
+use crate::process::AppProxy;
+
+/// Stores circuits 0 to `count` - 1 in the folder of a proxy that has run once and does not run now.
+pub async fn fill(dir: &Path, count: usize, target: SocketAddr) {
+    let data = Data::open(dir).expect("the folder is free");
+    let store = Store::open(&data.database_url()).await.expect("the database opens");
+    let authority = store.authorities().await.expect("a row").pop().expect("a proxy has run here");
+    let domain = authority.subdomains.clone().expect("a standalone proxy has a domain");
+    let place = Place::Subdomain(authority, domain);
+    for number in 0..count {
+        let new = NewCircuit {
+            spec: circuits::spec(number, target),
+            place: place.clone(),
+            now_ms: SystemClock.now_ms(),
+            rests: RestRules::from(&Timing::default()),
+        };
+        let outcome = store.open_circuit(&new).await.expect("stored");
+        assert!(matches!(outcome, OpenOutcome::Opened(_)), "circuit {number}: {outcome:?}");
+    }
+}
+
+/// Makes a folder in which a proxy has run and `count` circuits are stored.
+pub async fn prepare(program: &Path, dir: &Path, count: usize, target: SocketAddr) {
+    AppProxy::start(program, dir).stop();
+    if count > 0 {
+        fill(dir, count, target).await;
+    }
+}
