@@ -22,7 +22,7 @@ use crate::config::Timing;
 use crate::metrics::Metrics;
 use crate::publish::{PublishError, Publisher};
 use crate::slots::RestRules;
-use crate::store::{ListFilter, Store, StoreError, StoredCircuit, Tombstone};
+use crate::store::{ListFilter, Store, StoreError, StoredCircuit, Tombstone, UnconfirmedPort};
 
 /// Rows read at a time.
 const PAGE: u64 = 500;
@@ -274,9 +274,23 @@ impl Reconcile {
 
     /// Lets the rest of released ports count when every worker has let go of them.
     async fn confirm_ports(&self) -> Result<(), ReconcileError> {
+        let mut after = None;
+        loop {
+            let page = self.store.unconfirmed_ports(after.as_ref(), PAGE).await?;
+            let Some(last) = page.last().cloned() else { return Ok(()) };
+            self.confirm_page(page).await?;
+            after = Some(last);
+        }
+    }
+
+    async fn confirm_page(&self, page: Vec<UnconfirmedPort>) -> Result<(), ReconcileError> {
         let registry = self.publisher.registry();
         let mut confirmed = Vec::new();
-        for port in self.store.unconfirmed_ports(PAGE).await? {
+        for port in page {
+            // A worker that has said nothing has let go of nothing: its authority's ports need no further look.
+            if !self.acks.have_all_applied(&port.authority, Revision::default()) {
+                continue;
+            }
             let (entry, at) = registry.get(&self.publisher.layout().circuit(&port.key)).await?;
             // Whatever has replaced the closed envelope since lets go of the old slot too.
             let (is_published, revision) = match entry {
@@ -298,7 +312,7 @@ impl Reconcile {
         let life_ms = i64::try_from(self.timing.tombstone_life.as_millis()).unwrap_or(i64::MAX);
         let before_ms = self.clock.now_ms().saturating_sub(life_ms);
         let registry = self.publisher.registry();
-        for tombstone in self.store.tombstones_before(before_ms, PAGE).await? {
+        for tombstone in self.store.buriable_tombstones(before_ms, PAGE).await? {
             let (entry, _) = registry.get(&self.publisher.layout().circuit(&tombstone.key)).await?;
             if let Some(entry) = entry {
                 let state = CircuitState::decode(&entry.value).ok();

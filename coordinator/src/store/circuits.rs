@@ -7,7 +7,7 @@ use entities::frontend::{Frontend, FrontendRequest};
 use entities::ids::{AuthorityName, CircuitId, CircuitKey, Generation, OwnerId, Port, ServiceName};
 use entities::orm::{circuit, circuit_status, from_column, resting_host, resting_port, to_column, tombstone};
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::OnConflict;
+use sea_orm::sea_query::{OnConflict, Query};
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::rests::{self, HostState, PortState};
@@ -347,10 +347,17 @@ impl Store {
         Ok(found.into_iter().map(StoredCircuit::from).collect())
     }
 
-    /// Every tombstone that was closed before `closed_before_ms`, the oldest first.
-    pub async fn tombstones_before(&self, closed_before_ms: i64, limit: u64) -> Result<Vec<Tombstone>, StoreError> {
+    /// Tombstones that were closed before `closed_before_ms`, the oldest first. One whose port some worker may still
+    /// serve is kept: the revision that closed it is what that worker must come to.
+    pub async fn buriable_tombstones(&self, closed_before_ms: i64, limit: u64) -> Result<Vec<Tombstone>, StoreError> {
+        let unconfirmed = Query::select()
+            .column(resting_port::Column::Key)
+            .from(resting_port::Entity)
+            .and_where(resting_port::Column::IsConfirmed.eq(false))
+            .to_owned();
         let rows = tombstone::Entity::find()
             .filter(tombstone::Column::ClosedAtMs.lt(closed_before_ms))
+            .filter(tombstone::Column::Key.not_in_subquery(unconfirmed))
             .order_by_asc(tombstone::Column::ClosedAtMs)
             .limit(limit)
             .all(&self.database)

@@ -10,7 +10,7 @@ use entities::ids::{AuthorityName, CircuitKey, Generation, Port};
 use entities::orm::{bad_port, circuit, from_column, resting_host, resting_port};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QuerySelect};
+use sea_orm::{ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::{Store, StoreError};
 use crate::slots::{Release, RestRules};
@@ -165,10 +165,22 @@ pub(super) async fn mark_bad(
 // === impl Store ===
 
 impl Store {
-    /// Released ports that are not known to be let go by every worker.
-    pub async fn unconfirmed_ports(&self, limit: u64) -> Result<Vec<UnconfirmedPort>, StoreError> {
-        let rows = resting_port::Entity::find()
-            .filter(resting_port::Column::IsConfirmed.eq(false))
+    /// Released ports that are not known to be let go by every worker, by authority and port, behind `after`.
+    pub async fn unconfirmed_ports(
+        &self,
+        after: Option<&UnconfirmedPort>,
+        limit: u64,
+    ) -> Result<Vec<UnconfirmedPort>, StoreError> {
+        let mut query = resting_port::Entity::find().filter(resting_port::Column::IsConfirmed.eq(false));
+        if let Some(after) = after {
+            let authority = after.authority.as_str();
+            let later_port =
+                resting_port::Column::Authority.eq(authority).and(resting_port::Column::Port.gt(after.port));
+            query = query.filter(resting_port::Column::Authority.gt(authority).or(later_port));
+        }
+        let rows = query
+            .order_by_asc(resting_port::Column::Authority)
+            .order_by_asc(resting_port::Column::Port)
             .limit(limit)
             .all(&self.database)
             .await?;

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use testkit::clock::ManualClock;
 use testkit::wait::{wait_until, within};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 pub(crate) const MANAGER_KEY: &str = "manager-key-4f1c";
 pub(crate) const READ_KEY: &str = "read-key-77ab";
@@ -170,6 +170,23 @@ impl Ground {
             Swap::Done(revision) => revision,
             Swap::Conflict => panic!("somebody else writes {key}"),
         }
+    }
+
+    /// Writes something that nobody waits for, again and again, until the answer is dropped.
+    pub(crate) fn keep_busy(&self) -> JoinSet<()> {
+        let registry = self.registry.clone();
+        let mut busy = JoinSet::new();
+        busy.spawn(async move {
+            let mut ticks = tokio::time::interval(Duration::from_millis(1));
+            let mut expected = Expected::Absent;
+            loop {
+                ticks.tick().await;
+                let swap = registry.put("/appproxy/workers/busy", expected, b"{}".to_vec(), None).await.unwrap();
+                let Swap::Done(revision) = swap else { panic!("somebody else writes the key") };
+                expected = Expected::At(revision);
+            }
+        });
+        busy
     }
 
     /// Waits until reconcile has gone through a whole round that began after the call.

@@ -65,7 +65,7 @@ async fn pages_give_each_circuit_exactly_once() {
 async fn a_parameter_that_is_not_understood_is_refused() {
     let coordinator = Coordinator::start(patient()).await;
     for (query, pointer, code) in [
-        ("sesion_id=s1", "?sesion_id", "unknown_field"),
+        ("session=s1", "?session", "unknown_field"),
         ("session_id=s1&session_id=s2", "?session_id", "duplicate"),
         ("session_id=", "?session_id", "invalid"),
         ("service=Jupyter", "?service", "invalid"),
