@@ -21,6 +21,9 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// How long a program may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a program may take to end before it is killed.
+const TIME_TO_END: Duration = Duration::from_secs(5);
+
 /// Where dynamic ports listen: an address of the loopback network that nobody else uses, so that every port is free.
 pub const PORT_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 61, 30, 1));
 
@@ -84,14 +87,26 @@ impl Process {
 
     /// SIGTERM, and then until it has ended.
     pub fn stop(mut self) {
-        let id = Pid::from_raw(i32::try_from(self.id()).expect("a process"));
-        kill(id, Signal::SIGTERM).expect("it runs");
+        self.terminate();
         self.0.wait().expect("it ends");
+    }
+
+    fn terminate(&mut self) {
+        // Its number stays its own until somebody waits for it, and here nobody else does.
+        if let (Ok(None), Ok(id)) = (self.0.try_wait(), i32::try_from(self.id())) {
+            let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
+        }
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // First in order, because nginx would leave its workers behind; what does not listen has to go all the same.
+        self.terminate();
+        let start = Instant::now();
+        while matches!(self.0.try_wait(), Ok(None)) && start.elapsed() < TIME_TO_END {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         // Nothing is left to do for one that has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();

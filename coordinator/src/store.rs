@@ -6,6 +6,7 @@
 mod circuits;
 mod rests;
 mod status;
+mod tombstones;
 mod workers;
 
 use std::sync::Arc;
@@ -24,9 +25,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use circuits::{
     ChangeOutcome, CloseTarget, Closed, ListFilter, MoveOutcome, NewCircuit, OpenOutcome, SlotRefusal, StoredCircuit,
-    Tombstone,
 };
 pub use rests::{SlotCounts, UnconfirmedPort};
+pub use tombstones::Tombstone;
 pub use workers::{RegisterOutcome, StoredWorker};
 
 /// How often a transaction that lost a race is tried again.

@@ -5,9 +5,9 @@
 use entities::circuit::{CircuitPatch, CircuitSpec, CircuitStatus};
 use entities::frontend::{Frontend, FrontendRequest};
 use entities::ids::{AuthorityName, CircuitId, CircuitKey, Generation, OwnerId, Port, ServiceName};
-use entities::orm::{circuit, circuit_status, from_column, resting_host, resting_port, to_column, tombstone};
+use entities::orm::{circuit, circuit_status, resting_host, resting_port, to_column, tombstone};
 use sea_orm::ActiveValue::Set;
-use sea_orm::sea_query::{OnConflict, Query};
+use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::rests::{self, HostState, PortState};
@@ -22,19 +22,6 @@ pub struct StoredCircuit {
     pub row: circuit::Model,
     /// Its status.
     pub status: CircuitStatus,
-}
-
-/// A closed key whose generation is remembered.
-#[derive(Debug, Clone)]
-pub struct Tombstone {
-    /// Which key.
-    pub key: CircuitKey,
-    /// Whose workers served it.
-    pub authority: AuthorityName,
-    /// The generation that closed it.
-    pub generation: Generation,
-    /// When.
-    pub closed_at_ms: i64,
 }
 
 /// What to open.
@@ -308,23 +295,6 @@ impl Store {
         Ok(found.map(StoredCircuit::from))
     }
 
-    /// The tombstone of a key.
-    pub async fn tombstone(&self, key: &CircuitKey) -> Result<Option<Tombstone>, StoreError> {
-        let found = tombstone::Entity::find_by_id(key.as_str()).one(&self.database).await?;
-        found.map(Tombstone::try_from).transpose()
-    }
-
-    /// The tombstones of a session or endpoint.
-    pub async fn tombstones_of(&self, owner: &OwnerId) -> Result<Vec<Tombstone>, StoreError> {
-        let prefix = format!("{owner}:");
-        let rows = tombstone::Entity::find()
-            .filter(tombstone::Column::Key.starts_with(prefix.as_str()))
-            .all(&self.database)
-            .await?;
-        // `LIKE` takes an underscore for any letter, and SQLite's knows no case.
-        rows.into_iter().filter(|row| row.key.starts_with(&prefix)).map(Tombstone::try_from).collect()
-    }
-
     /// Circuits in the order of their keys.
     pub async fn list_circuits(&self, filter: &ListFilter) -> Result<Vec<StoredCircuit>, StoreError> {
         let mut query = circuit::Entity::find().find_also_related(circuit_status::Entity);
@@ -345,40 +315,6 @@ impl Store {
         }
         let found = query.order_by_asc(circuit::Column::Key).limit(filter.limit).all(&self.database).await?;
         Ok(found.into_iter().map(StoredCircuit::from).collect())
-    }
-
-    /// Tombstones that were closed before `closed_before_ms`, the oldest first. One whose port some worker may still
-    /// serve is kept: the revision that closed it is what that worker must come to.
-    pub async fn buriable_tombstones(&self, closed_before_ms: i64, limit: u64) -> Result<Vec<Tombstone>, StoreError> {
-        let unconfirmed = Query::select()
-            .column(resting_port::Column::Key)
-            .from(resting_port::Entity)
-            .and_where(resting_port::Column::IsConfirmed.eq(false))
-            .to_owned();
-        let rows = tombstone::Entity::find()
-            .filter(tombstone::Column::ClosedAtMs.lt(closed_before_ms))
-            .filter(tombstone::Column::Key.not_in_subquery(unconfirmed))
-            .order_by_asc(tombstone::Column::ClosedAtMs)
-            .limit(limit)
-            .all(&self.database)
-            .await?;
-        rows.into_iter().map(Tombstone::try_from).collect()
-    }
-
-    /// Every tombstone.
-    pub async fn all_tombstones(&self) -> Result<Vec<Tombstone>, StoreError> {
-        let rows = tombstone::Entity::find().all(&self.database).await?;
-        rows.into_iter().map(Tombstone::try_from).collect()
-    }
-
-    /// Forgets a closed key, unless it has been opened and closed again since.
-    pub async fn forget_tombstone(&self, tombstone: &Tombstone) -> Result<(), StoreError> {
-        tombstone::Entity::delete_many()
-            .filter(tombstone::Column::Key.eq(tombstone.key.as_str()))
-            .filter(tombstone::Column::Generation.eq(to_column(tombstone.generation.0)))
-            .exec(&self.database)
-            .await?;
-        Ok(())
     }
 }
 
@@ -523,29 +459,5 @@ impl From<(circuit::Model, Option<circuit_status::Model>)> for StoredCircuit {
     fn from((row, status): (circuit::Model, Option<circuit_status::Model>)) -> Self {
         let status = status.map_or(CircuitStatus::Pending, |status| status.circuit_status());
         Self { row, status }
-    }
-}
-
-// === impl Tombstone ===
-
-impl From<Tombstone> for Closed {
-    fn from(tombstone: Tombstone) -> Self {
-        Self { key: tombstone.key, authority: tombstone.authority, generation: tombstone.generation }
-    }
-}
-
-impl TryFrom<tombstone::Model> for Tombstone {
-    type Error = StoreError;
-
-    fn try_from(row: tombstone::Model) -> Result<Self, StoreError> {
-        let unreadable = |reason: String| {
-            StoreError::Row(entities::orm::RowError { table: "tombstones", row: row.key.clone(), reason })
-        };
-        Ok(Self {
-            key: row.key.parse().map_err(|error| unreadable(format!("{error}")))?,
-            authority: row.authority.parse().map_err(|error| unreadable(format!("{error}")))?,
-            generation: Generation(from_column(row.generation)),
-            closed_at_ms: row.closed_at_ms,
-        })
     }
 }
