@@ -10,14 +10,14 @@
 //! | [`frontend`], [`target`], [`access`], [`balance`] | the parts of a circuit |
 //! | [`authority`], [`worker`] | the addresses that clients use, and the edges behind them |
 //! | [`faults`], [`fields`] | reading outside JSON so that every fault is reported at once |
-//! | [`registry`] | key layout, envelopes, `trait Registry` and the in-process registry |
+//! | [`registry`] | key layout, envelopes, `trait Registry`, the in-process registry and, with feature `etcd`, etcd |
 //! | [`clock`], [`limits`] | time from outside; every limit with its arithmetic |
 //! | `orm` (feature `orm`) | SeaORM entities and conversions to the types above |
 //!
 //! # Invariants
 //!
 //! * A value of a type in this crate is valid: outside data becomes one only through a parser that names what is wrong.
-//! * Without the feature `orm` nothing here does I/O or knows a database; the edge builds it that way.
+//! * Without features nothing here does I/O; without `orm` nothing knows a database; the edge builds it that way.
 //! * Registry keys are built and parsed in `registry/layout.rs` and nowhere else.
 
 pub mod access;

@@ -5,6 +5,8 @@
 //!
 //! Invariant: a write happens only by compare-and-swap on the revision of the key that was read before.
 
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod layout;
 pub mod memory;
 
