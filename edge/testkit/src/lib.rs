@@ -25,6 +25,7 @@
 pub mod client;
 pub mod clock;
 pub mod coordinator;
+pub mod etcd;
 mod http;
 pub mod origin;
 pub mod ports;

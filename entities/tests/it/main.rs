@@ -7,4 +7,8 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod etcd_contract;
+mod etcd_outages;
+mod etcd_security;
+mod etcd_watch;
 mod memory_registry;
