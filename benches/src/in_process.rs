@@ -73,7 +73,7 @@ impl FilledRegistry {
 impl InProcessEdge {
     /// Starts an edge and waits until it has applied everything.
     pub async fn start(filled: FilledRegistry) -> Self {
-        standalone::serve::raise_descriptor_limit();
+        program::system::raise_descriptor_limit();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
         let coordinator = StubCoordinator::start().await;

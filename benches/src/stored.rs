@@ -8,7 +8,7 @@ use std::path::Path;
 use coordinator::config::Timing;
 use coordinator::placement::Place;
 use coordinator::slots::RestRules;
-use coordinator::store::{NewCircuit, OpenOutcome, Store};
+use coordinator::store::{DatabaseConfig, NewCircuit, OpenOutcome, Store};
 use entities::clock::{Clock as _, SystemClock};
 use standalone::data::Data;
 
@@ -18,7 +18,7 @@ use crate::process::AppProxy;
 /// Stores circuits 0 to `count` - 1 in the folder of a proxy that has run once and does not run now.
 pub async fn fill(dir: &Path, count: usize, target: SocketAddr) {
     let data = Data::open(dir).expect("the folder is free");
-    let store = Store::open(&data.database_url()).await.expect("the database opens");
+    let store = Store::open(&DatabaseConfig::own(data.database_url())).await.expect("the database opens");
     let authority = store.authorities().await.expect("a row").pop().expect("a proxy has run here");
     let domain = authority.subdomains.clone().expect("a standalone proxy has a domain");
     let place = Place::Subdomain(authority, domain);

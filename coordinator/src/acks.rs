@@ -125,9 +125,21 @@ impl Acks {
         self.shared.status_changes.subscribe()
     }
 
-    /// The registry's life in which revisions count from now on.
-    pub fn set_epoch(&self, epoch: Epoch) {
-        self.shared.update(|state| state.epoch = Some(epoch));
+    /// The registry's life in which revisions count from now on; `None` while nobody knows.
+    pub fn set_epoch(&self, epoch: Option<Epoch>) {
+        self.shared.update(|state| state.epoch = epoch);
+    }
+
+    /// The registry's life in which revisions count.
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.shared.epoch()
+    }
+
+    /// The highest revision of a life of the registry that a worker says it has seen.
+    pub fn highest_applied(&self, epoch: Epoch) -> Option<Revision> {
+        let state = self.shared.lock();
+        let reports = state.workers.values().filter_map(|entry| entry.worker.report.as_ref());
+        reports.filter(|report| report.epoch == Some(epoch)).map(|report| report.applied).max()
     }
 
     /// Starts to follow a run of a worker; it is `LAGGING` until it has said how far it is.
@@ -404,7 +416,7 @@ mod tests {
     async fn nobody_is_asked_any_more_when_the_last_holder_has_gone() {
         let port = DeadPort::hold();
         let acks = Acks::new();
-        acks.set_epoch(Epoch::random());
+        acks.set_epoch(Some(Epoch::random()));
         let asker = Asker::new(reqwest::Client::new(), &format!("http://127.0.0.1:{}", port.port()), "key");
         acks.follow("w1".parse().expect("valid"), "main".parse().expect("valid"), BootId::random(), asker);
         let shared = Arc::downgrade(&acks.shared);

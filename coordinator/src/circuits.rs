@@ -8,12 +8,14 @@ mod close;
 mod open;
 pub mod view;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use entities::circuit::{Circuit, CircuitStatus};
 use entities::clock::SharedClock;
 use entities::ids::{AuthorityName, CircuitId, CircuitKey, Generation, Revision};
 use entities::orm::to_column;
+use tokio::sync::Notify;
 
 use crate::acks::{Acks, Applied, Wanted};
 use crate::config::Timing;
@@ -101,6 +103,8 @@ pub struct Circuits {
     clock: SharedClock,
     timing: Timing,
     metrics: Metrics,
+    /// Wakes reconcile when something was not published.
+    nudge: Arc<Notify>,
 }
 
 // === impl Circuits ===
@@ -114,8 +118,16 @@ impl Circuits {
         clock: SharedClock,
         timing: Timing,
         metrics: Metrics,
+        nudge: Arc<Notify>,
     ) -> Self {
-        Self { store, publisher, acks, clock, timing, metrics }
+        Self { store, publisher, acks, clock, timing, metrics, nudge }
+    }
+
+    /// What the store has and the registry has not is for reconcile.
+    fn leave_to_reconcile(&self, key: &CircuitKey, error: &PublishError) {
+        tracing::warn!(%key, %error, "stored but not published; reconcile tries again");
+        self.metrics.publish_failures_total.inc();
+        self.nudge.notify_one();
     }
 
     fn rests(&self) -> RestRules {
@@ -174,9 +186,8 @@ impl Circuits {
                 Ok(Reached { revision: Some(revision), applied })
             }
             Err(PublishError::Envelope(error)) => Err(CircuitError::TooLarge(error)),
-            Err(error @ (PublishError::Registry(_) | PublishError::Contended(_))) => {
-                tracing::warn!(%key, %error, "stored but not published; reconcile tries again");
-                self.metrics.publish_failures_total.inc();
+            Err(error) => {
+                self.leave_to_reconcile(key, &error);
                 Ok(Reached { revision: None, applied: Applied::default() })
             }
         }

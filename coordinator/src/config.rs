@@ -5,12 +5,13 @@
 use std::time::Duration;
 
 use crate::keys::ApiKey;
+use crate::store::DatabaseConfig;
 
 /// How a coordinator runs.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where the store is: `sqlite://…` or `postgres://…`.
-    pub database_url: String,
+    /// Where the store is.
+    pub database: DatabaseConfig,
     /// Who may call the API.
     pub keys: Vec<ApiKey>,
     /// The spans below.

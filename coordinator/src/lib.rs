@@ -96,7 +96,7 @@ pub async fn run(
     listeners: Listeners,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
-    let store = Store::open(&config.database_url).await?;
+    let store = Store::open(&config.database).await?;
     let installation_id = store.installation(clock.now_ms()).await?;
     let keys = Arc::new(ApiKeys::new(config.keys));
     let metrics = Metrics::new()?;
@@ -105,8 +105,15 @@ pub async fn run(
     let publisher = Publisher::new(registry, layout, timing.publish_timeout);
     let nudge = Arc::new(Notify::new());
     let client = reqwest::Client::builder().connect_timeout(Duration::from_secs(2)).no_proxy().build()?;
-    let circuits =
-        Circuits::new(store.clone(), publisher.clone(), acks.clone(), Arc::clone(&clock), timing, metrics.clone());
+    let circuits = Circuits::new(
+        store.clone(),
+        publisher.clone(),
+        acks.clone(),
+        Arc::clone(&clock),
+        timing,
+        metrics.clone(),
+        Arc::clone(&nudge),
+    );
     let workers = Workers::new(
         store.clone(),
         acks.clone(),

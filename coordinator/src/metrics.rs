@@ -26,6 +26,8 @@ pub struct Metrics {
     pub workers: IntGaugeVec,
     /// Differences between store and registry that were repaired.
     pub reconcile_repairs_total: IntCounter,
+    /// Times that the registry turned out to have been emptied, restored or begun anew.
+    pub registry_epochs_total: IntCounter,
     /// Rounds of reconcile that refused to delete as much as they were about to.
     pub reconcile_refusals_total: IntCounter,
 }
@@ -70,6 +72,10 @@ impl Metrics {
             reconcile_repairs_total: counter(
                 "reconcile_repairs_total",
                 "Differences between store and registry that were repaired",
+            )?,
+            registry_epochs_total: counter(
+                "registry_epochs_total",
+                "Times that the registry turned out to have been emptied, restored or begun anew",
             )?,
             reconcile_refusals_total: counter(
                 "reconcile_refusals_total",

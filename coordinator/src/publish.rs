@@ -1,19 +1,23 @@
 //! Store → registry: writes what edges must serve.
 //!
 //! Invariant: a key's value is replaced only by one of a higher generation, by compare-and-swap on what was read
-//! before, so a slow writer can neither roll a circuit back nor bring a closed one back to life.
+//! before, so a slow writer can neither roll a circuit back nor bring a closed one back to life; and only in a registry
+//! that was taken for ours.
 
+mod standing;
 mod stored;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use entities::circuit::Versioned;
-use entities::ids::{CircuitKey, Epoch, Generation, InstallationId, Revision};
-use entities::registry::layout::{CircuitState, EnvelopeError, Layout, Meta};
-use entities::registry::{Expected, Registry, RegistryError, Swap};
+use entities::ids::{CircuitKey, Generation, InstallationId, Revision};
+use entities::registry::layout::{CircuitState, EnvelopeError, Layout};
+use entities::registry::{Change, Entry, Expected, Fence, Registry, RegistryError, Swap, Write};
 use tokio::time::Instant;
 
+use standing::Standing;
+pub use standing::{RegistryPosition, Stand};
 pub use stored::Reached;
 
 /// Why a circuit could not be published.
@@ -28,6 +32,23 @@ pub enum PublishError {
     /// Others changed the key all the time.
     #[error("the key kept changing for {0:?}")]
     Contended(Duration),
+    /// Nobody has looked at this registry yet, or it is not ours: reconcile looks.
+    #[error("the registry has not been taken for ours")]
+    NoStand,
+    /// The registry lost what it had: it was emptied or restored.
+    #[error("the registry went back from revision {from} to {to}")]
+    WentBack {
+        /// What had been seen.
+        from: Revision,
+        /// Where it is now.
+        to: Revision,
+    },
+    /// Another coordinator, or an operator, made it begin anew.
+    #[error("the registry is another one than a moment ago")]
+    Replaced,
+    /// It belongs to somebody else.
+    #[error("the registry belongs to installation {0}: point [registry] at our own, or remove the keys of that one")]
+    OtherInstallation(InstallationId),
 }
 
 /// How publishing ended.
@@ -59,12 +80,13 @@ pub struct Publisher {
     registry: Arc<dyn Registry>,
     layout: Layout,
     give_up_after: Duration,
+    standing: Arc<Standing>,
 }
 
 impl Publisher {
     /// A publisher that gives up on a contended key after `give_up_after`.
     pub fn new(registry: Arc<dyn Registry>, layout: Layout, give_up_after: Duration) -> Self {
-        Self { registry, layout, give_up_after }
+        Self { registry, layout, give_up_after, standing: Arc::default() }
     }
 
     /// The registry that is written to.
@@ -93,8 +115,11 @@ impl Publisher {
         let place = self.layout.circuit(key);
         let value = state.encode()?;
         let started = Instant::now();
+        let fence = self.standing.fence().await?;
         loop {
-            let (found, _) = self.registry.get(&place).await?;
+            let before = self.standing.reached();
+            let (found, at) = self.registry.get(&place).await?;
+            self.standing.note(before, at)?;
             let expected = match &found {
                 None => Expected::Absent,
                 Some(entry) => {
@@ -109,7 +134,8 @@ impl Publisher {
                     }
                 }
             };
-            match self.registry.put(&place, expected, value.clone(), None).await? {
+            let change = Change::Put { value: value.clone(), lease: None };
+            match self.write_fenced(&place, expected, change, &fence).await? {
                 Swap::Done(revision) => return Ok(Published::At(revision)),
                 Swap::Conflict if started.elapsed() >= self.give_up_after => {
                     return Err(PublishError::Contended(self.give_up_after));
@@ -119,35 +145,32 @@ impl Publisher {
         }
     }
 
-    /// Whose registry it says it is, and what wrote that.
-    pub async fn meta(&self) -> Result<Option<(Revision, Option<Meta>)>, PublishError> {
-        let (found, _) = self.registry.get(&self.layout.meta()).await?;
-        Ok(found.map(|entry| (entry.revision, Meta::decode(&entry.value).ok())))
+    /// Deletes a key that is as it was read.
+    pub async fn delete(&self, entry: &Entry) -> Result<Swap, PublishError> {
+        let fence = self.standing.fence().await?;
+        self.write_fenced(&entry.key, Expected::At(entry.revision), Change::Delete, &fence).await
     }
 
-    /// Says whose registry it is and that every circuit of the store is in it. `seen` wrote the meta key before the
-    /// circuits were published; `None` if something else has changed it since, so that nobody knows what is in there.
-    ///
-    /// A registry without a meta key, or of another installation, begins a new epoch.
-    pub async fn declare_complete(
+    /// A conflict is one of the key: that of the fence is an error.
+    async fn write_fenced(
         &self,
-        installation_id: InstallationId,
-        seen: Option<Revision>,
-    ) -> Result<Option<Epoch>, PublishError> {
-        let found = self.meta().await?;
-        let ours = found.and_then(|(_, meta)| meta).filter(|meta| meta.installation_id == installation_id);
-        if let Some(meta) = ours.filter(|meta| meta.complete) {
-            return Ok(Some(meta.epoch));
-        }
-        if found.map(|(revision, _)| revision) != seen {
-            return Ok(None);
-        }
-        let epoch = ours.map_or_else(Epoch::random, |meta| meta.epoch);
-        let value = Meta { installation_id, epoch, complete: true }.encode()?;
-        let expected = seen.map_or(Expected::Absent, Expected::At);
-        match self.registry.put(&self.layout.meta(), expected, value, None).await? {
-            Swap::Done(_) => Ok(Some(epoch)),
-            Swap::Conflict => Ok(None),
+        key: &str,
+        expected: Expected,
+        change: Change,
+        fence: &Fence,
+    ) -> Result<Swap, PublishError> {
+        let before = self.standing.reached();
+        let write = Write { key, expected, change, fence: Some(fence) };
+        match self.registry.write(write).await? {
+            Swap::Done(revision) => {
+                self.standing.note(before, revision)?;
+                Ok(Swap::Done(revision))
+            }
+            Swap::Conflict => {
+                let (meta, _) = self.registry.get(&fence.key).await?;
+                let stands = meta.is_some_and(|meta| meta.revision == fence.revision);
+                if stands { Ok(Swap::Conflict) } else { Err(PublishError::Replaced) }
+            }
         }
     }
 }
@@ -158,8 +181,10 @@ mod tests {
 
     use super::*;
 
-    fn publisher(registry: &MemoryRegistry) -> Publisher {
-        Publisher::new(Arc::new(registry.clone()), Layout::default(), Duration::from_secs(1))
+    async fn publisher(registry: &MemoryRegistry) -> Publisher {
+        let publisher = Publisher::new(Arc::new(registry.clone()), Layout::default(), Duration::from_secs(1));
+        publisher.take_stand(InstallationId::random(), None).await.expect("nobody's");
+        publisher
     }
 
     async fn generation_of(registry: &MemoryRegistry, key: &CircuitKey) -> Generation {
@@ -170,7 +195,7 @@ mod tests {
     #[tokio::test]
     async fn a_slow_writer_cannot_roll_a_key_back() {
         let registry = MemoryRegistry::new();
-        let publisher = publisher(&registry);
+        let publisher = publisher(&registry).await;
         let key: CircuitKey = "s1:jupyter".parse().expect("valid");
         let newest = publisher.publish_closed(&key, Generation(5)).await.expect("published");
         let late = publisher.publish_closed(&key, Generation(4)).await.expect("nothing to do");
@@ -184,35 +209,7 @@ mod tests {
         let key: CircuitKey = "s1:jupyter".parse().expect("valid");
         let place = Layout::default().circuit(&key);
         registry.put(&place, Expected::Absent, b"garbage".to_vec(), None).await.expect("in-process");
-        publisher(&registry).publish_closed(&key, Generation(1)).await.expect("published");
+        publisher(&registry).await.publish_closed(&key, Generation(1)).await.expect("published");
         assert_eq!(generation_of(&registry, &key).await, Generation(1));
-    }
-
-    #[tokio::test]
-    async fn another_installations_registry_begins_a_new_epoch() {
-        let registry = MemoryRegistry::new();
-        let publisher = publisher(&registry);
-        let declare = async |installation_id| {
-            let seen = publisher.meta().await.expect("in-process").map(|(revision, _)| revision);
-            publisher.declare_complete(installation_id, seen).await.expect("in-process").expect("nobody else writes")
-        };
-        let first = declare(InstallationId::random()).await;
-        let ours = InstallationId::random();
-        let second = declare(ours).await;
-        assert_ne!(first, second);
-        assert_eq!(declare(ours).await, second, "and then it stays");
-    }
-
-    /// Edges would take the absence of circuits for their end.
-    #[tokio::test]
-    async fn a_registry_that_was_emptied_meanwhile_is_not_declared_complete() {
-        let registry = MemoryRegistry::new();
-        let publisher = publisher(&registry);
-        let ours = InstallationId::random();
-        publisher.declare_complete(ours, None).await.expect("in-process").expect("nobody else writes");
-        let (seen, _) = publisher.meta().await.expect("in-process").expect("just written");
-        registry.delete(&Layout::default().meta(), seen).await.expect("in-process");
-        assert_eq!(publisher.declare_complete(ours, Some(seen)).await.expect("in-process"), None);
-        assert_eq!(publisher.meta().await.expect("in-process"), None);
     }
 }

@@ -1,7 +1,8 @@
 //! Level-triggered repair: makes the registry equal to the store, whatever was missed.
 //!
 //! Invariant: the registry is listed before the store is read. A key that is in the list but in neither circuits nor
-//! tombstones is then nobody's. No round deletes more than a tenth of the keys, or a hundred.
+//! tombstones is then nobody's. No round deletes more than a tenth of the keys, or a hundred, unless the registry
+//! went back: what it holds then says nothing against the store.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::acks::{Acks, Wanted};
 use crate::circuits::served_status;
 use crate::config::Timing;
 use crate::metrics::Metrics;
-use crate::publish::{PublishError, Publisher};
+use crate::publish::{PublishError, Publisher, RegistryPosition, Stand};
 use crate::slots::RestRules;
 use crate::store::{ListFilter, Store, StoreError, StoredCircuit, Tombstone, UnconfirmedPort};
 
@@ -44,9 +45,6 @@ pub enum ReconcileError {
     /// The registry failed.
     #[error(transparent)]
     Registry(#[from] RegistryError),
-    /// The registry is another one than when the round began.
-    #[error("the registry was replaced meanwhile")]
-    Replaced,
     /// A key could not be written.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -106,21 +104,55 @@ impl Reconcile {
 
     /// Runs a round at once, then at every interval or nudge, for ever.
     pub async fn run(self) {
+        let mut last_error = String::new();
         loop {
-            let pause = match self.round().await {
-                Ok(()) => self.timing.reconcile_interval,
-                Err(error) => {
-                    tracing::warn!(%error, "reconcile could not finish a round; trying again");
-                    RETRY_AFTER
+            match self.round().await {
+                Ok(()) => {
+                    last_error.clear();
+                    let _ = tokio::time::timeout(self.timing.reconcile_interval, self.nudge.notified()).await;
                 }
-            };
-            let _ = tokio::time::timeout(pause, self.nudge.notified()).await;
+                Err(error) => {
+                    let text = error.to_string();
+                    // What goes on for an hour is said once.
+                    if text == last_error {
+                        tracing::debug!(%error, "reconcile still cannot finish a round");
+                    } else {
+                        tracing::warn!(%error, "reconcile could not finish a round; trying again");
+                    }
+                    last_error = text;
+                    tokio::time::sleep(RETRY_AFTER).await;
+                }
+            }
+        }
+    }
+
+    /// Takes the registry for ours; a new life of it is nobody's yet.
+    async fn take_stand(&self) -> Result<Stand, ReconcileError> {
+        let stored = self.store.registry_position().await?;
+        let known = stored.map(|stored| {
+            let told = self.acks.highest_applied(stored.epoch).unwrap_or_default();
+            RegistryPosition { revision: stored.revision.max(told), ..stored }
+        });
+        match self.publisher.take_stand(self.installation_id, known).await {
+            Ok(stand) if self.acks.epoch().is_some_and(|epoch| epoch != stand.epoch) => {
+                self.metrics.registry_epochs_total.inc();
+                self.acks.set_epoch(None);
+                Ok(stand)
+            }
+            Ok(stand) => Ok(stand),
+            Err(error @ PublishError::OtherInstallation(_)) => {
+                self.acks.set_epoch(None);
+                self.is_complete.store(false, Ordering::Release);
+                Err(error.into())
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
     /// One round.
     pub async fn round(&self) -> Result<(), ReconcileError> {
-        let seen = self.publisher.meta().await?.map(|(revision, _)| revision);
+        let stand = self.take_stand().await?;
+        self.record_position(stand).await?;
         let mut known = self.list_registry().await?;
         let total = known.len();
         let mut revisions: HashMap<CircuitKey, Revision> = HashMap::new();
@@ -143,23 +175,29 @@ impl Reconcile {
         for tombstone in self.store.all_tombstones().await? {
             self.repair_closed(&tombstone, &mut known).await?;
         }
-        self.delete_strays(known, total).await?;
-        let declared = self.publisher.declare_complete(self.installation_id, seen).await?;
-        let epoch = declared.ok_or(ReconcileError::Replaced)?;
-        self.acks.set_epoch(epoch);
+        self.delete_strays(known, total, stand).await?;
+        self.publisher.declare_complete(self.installation_id, stand).await?;
+        self.acks.set_epoch(Some(stand.epoch));
         if !self.is_complete.swap(true, Ordering::AcqRel) {
-            tracing::info!(circuits = total, %epoch, "the registry holds every circuit of the store");
+            tracing::info!(circuits = total, epoch = %stand.epoch, "the registry holds every circuit of the store");
         }
         self.judge(&unjudged, &revisions).await?;
         self.confirm_ports().await?;
         self.bury().await?;
         self.store.forget_rested(&RestRules::from(&self.timing), self.clock.now_ms()).await?;
-        Ok(())
+        self.record_position(stand).await
+    }
+
+    async fn record_position(&self, stand: Stand) -> Result<(), ReconcileError> {
+        let position = RegistryPosition { epoch: stand.epoch, revision: self.publisher.reached() };
+        Ok(self.store.record_registry_position(position).await?)
     }
 
     async fn list_registry(&self) -> Result<HashMap<CircuitKey, Known>, ReconcileError> {
         let layout = self.publisher.layout();
+        let before = self.publisher.reached();
         let listing = self.publisher.registry().list(&layout.circuits()).await?;
+        self.publisher.note(before, listing.revision)?;
         let mut known = HashMap::with_capacity(listing.entries.len());
         for entry in listing.entries {
             let Place::Circuit(key) = layout.parse(&entry.key) else { continue };
@@ -225,8 +263,13 @@ impl Reconcile {
     }
 
     /// Deletes keys that belong to nobody, unless they are too many to be believed.
-    async fn delete_strays(&self, strays: HashMap<CircuitKey, Known>, total: usize) -> Result<(), ReconcileError> {
-        if strays.len() > deletable(total) {
+    async fn delete_strays(
+        &self,
+        strays: HashMap<CircuitKey, Known>,
+        total: usize,
+        stand: Stand,
+    ) -> Result<(), ReconcileError> {
+        if !stand.went_back && strays.len() > deletable(total) {
             self.metrics.reconcile_refusals_total.inc();
             tracing::error!(
                 strays = strays.len(),
@@ -236,7 +279,7 @@ impl Reconcile {
             return Ok(());
         }
         for (key, stray) in strays {
-            self.publisher.registry().delete(&stray.entry.key, stray.entry.revision).await?;
+            self.publisher.delete(&stray.entry).await?;
             self.metrics.reconcile_repairs_total.inc();
             tracing::warn!(%key, "deleted a circuit from the registry that the store does not know");
         }
@@ -319,7 +362,7 @@ impl Reconcile {
                 if state != Some(CircuitState::Closed { generation: tombstone.generation }) {
                     continue;
                 }
-                if registry.delete(&entry.key, entry.revision).await? == Swap::Conflict {
+                if self.publisher.delete(&entry).await? == Swap::Conflict {
                     continue;
                 }
             }

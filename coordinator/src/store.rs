@@ -4,40 +4,33 @@
 //! slots come from outside ([`crate::slots`]); the store asks them inside of the transaction.
 
 mod circuits;
+pub mod database;
+mod installation;
 mod rests;
 mod status;
 mod tombstones;
 mod workers;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use entities::ids::InstallationId;
-use entities::orm::{RowError, installation};
-use migrations::Migrator;
-use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use entities::orm::RowError;
 use sea_orm::{
-    ActiveValue::Set, ConnectOptions, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
-    SqlErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, SqlErr, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait,
 };
-use sea_orm_migration::MigratorTrait;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use circuits::{
     ChangeOutcome, CloseTarget, Closed, ListFilter, MoveOutcome, NewCircuit, OpenOutcome, SlotRefusal, StoredCircuit,
 };
+use database::WAIT_FOR_DATABASE;
+pub use database::{DatabaseConfig, SchemaPolicy};
 pub use rests::{SlotCounts, UnconfirmedPort};
 pub use tombstones::Tombstone;
 pub use workers::{RegisterOutcome, StoredWorker};
 
 /// How often a transaction that lost a race is tried again.
 const MAX_ATTEMPTS: usize = 5;
-
-/// Connections to the database. SQLite has one writer at a time; readers beside it do not wait.
-const MAX_CONNECTIONS: u32 = 8;
-
-/// How long a request waits for a connection or for SQLite's write lock.
-const WAIT_FOR_DATABASE: Duration = Duration::from_secs(5);
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +44,12 @@ pub enum StoreError {
     /// A value that we made does not fit into its column.
     #[error("a value cannot be stored: {0}")]
     Encode(#[from] serde_json::Error),
+    /// The database was set up by a later program.
+    #[error("the database has the migration {0}, which this program does not know: run a newer one")]
+    NewerSchema(String),
+    /// The database lacks migrations.
+    #[error("the database lacks {0} migrations: run `migrate up`")]
+    OldSchema(usize),
     /// The database was busy for longer than a request waits.
     #[error("the database is busy")]
     Busy,
@@ -60,8 +59,10 @@ impl StoreError {
     /// Whether another transaction was faster, so that trying again sees what it did.
     fn is_lost_race(&self) -> bool {
         match self {
-            Self::Database(error) => matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))),
-            Self::Row(_) | Self::Encode(_) | Self::Busy => false,
+            Self::Database(error) => {
+                matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) || database::is_given_up(error)
+            }
+            Self::Row(_) | Self::Encode(_) | Self::NewerSchema(_) | Self::OldSchema(_) | Self::Busy => false,
         }
     }
 }
@@ -83,51 +84,15 @@ struct WriteTransaction {
 // === impl Store ===
 
 impl Store {
-    /// Connects and brings the schema up to date.
-    pub async fn open(url: &str) -> Result<Self, StoreError> {
-        let mut options = ConnectOptions::new(url);
-        options
-            .max_connections(MAX_CONNECTIONS)
-            .connect_timeout(WAIT_FOR_DATABASE)
-            .acquire_timeout(WAIT_FOR_DATABASE)
-            .sqlx_logging(false)
-            .map_sqlx_sqlite_opts(|sqlite| {
-                sqlite
-                    .journal_mode(SqliteJournalMode::Wal)
-                    // A circuit that was answered with 201 is still there after a power cut.
-                    .synchronous(SqliteSynchronous::Full)
-                    .busy_timeout(WAIT_FOR_DATABASE)
-                    .foreign_keys(true)
-            });
-        let database = Database::connect(options).await?;
+    /// Connects; the schema is what this program knows afterwards.
+    pub async fn open(config: &DatabaseConfig) -> Result<Self, StoreError> {
+        let database = database::open(config).await?;
         let concurrent_writers = match database.get_database_backend() {
             DbBackend::Sqlite => 1,
-            _ => MAX_CONNECTIONS as usize,
+            // The last connection is for whoever only reads.
+            _ => (config.max_connections as usize).saturating_sub(1).max(1),
         };
-        Migrator::up(&database, None).await?;
         Ok(Self { database, writers: Arc::new(Semaphore::new(concurrent_writers)) })
-    }
-
-    /// Who this database belongs to; a new database becomes a new installation.
-    pub async fn installation(&self, now_ms: i64) -> Result<InstallationId, StoreError> {
-        if let Some(row) = installation::Entity::find_by_id(1).one(&self.database).await? {
-            return Ok(InstallationId(row.installation_id));
-        }
-        let id = InstallationId::random();
-        let row = installation::ActiveModel {
-            id: Set(1),
-            installation_id: Set(id.0),
-            leader_epoch: Set(0),
-            created_at_ms: Set(now_ms),
-        };
-        match installation::Entity::insert(row).exec_without_returning(&self.database).await {
-            Ok(_) => Ok(id),
-            // Another coordinator set it up in the same moment.
-            Err(error) => match installation::Entity::find_by_id(1).one(&self.database).await? {
-                Some(row) => Ok(InstallationId(row.installation_id)),
-                None => Err(error.into()),
-            },
-        }
     }
 
     /// Whether the database answers.

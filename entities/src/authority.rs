@@ -39,6 +39,11 @@ impl PortRange {
         self.first
     }
 
+    /// The last port.
+    pub fn last(self) -> Port {
+        self.last
+    }
+
     /// How many ports; never 0.
     #[expect(clippy::len_without_is_empty, reason = "a range holds at least one port")]
     pub fn len(self) -> u32 {

@@ -123,12 +123,49 @@ pub enum Expected {
     At(Revision),
 }
 
+/// Another key that must be as it was read for a write to happen. Whoever writes that key fences off everybody who
+/// does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fence {
+    /// The whole key.
+    pub key: String,
+    /// The revision that must have written it last.
+    pub revision: Revision,
+}
+
+/// One change.
+#[derive(Debug)]
+pub struct Write<'a> {
+    /// The whole key.
+    pub key: &'a str,
+    /// What it must be.
+    pub expected: Expected,
+    /// What it becomes.
+    pub change: Change,
+    /// What must stand besides.
+    pub fence: Option<&'a Fence>,
+}
+
+/// What a key becomes.
+#[derive(Debug)]
+pub enum Change {
+    /// It has this value.
+    Put {
+        /// The value.
+        value: Vec<u8>,
+        /// With a lease the key goes when the lease ends.
+        lease: Option<LeaseId>,
+    },
+    /// It is gone.
+    Delete,
+}
+
 /// How a compare-and-swap ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Swap {
     /// Written, at this revision.
     Done(Revision),
-    /// The key is not what was expected; nothing was written.
+    /// The key is not what was expected, or the fence does not stand; nothing was written.
     Conflict,
 }
 
@@ -148,6 +185,9 @@ pub trait Registry: Send + Sync + 'static {
     /// One key, and the revision at which the registry is.
     async fn get(&self, key: &str) -> Result<(Option<Entry>, Revision), RegistryError>;
 
+    /// Makes a change if the key is as expected and the fence, if there is one, stands.
+    async fn write(&self, write: Write<'_>) -> Result<Swap, RegistryError>;
+
     /// Writes `key` if it is as `expected`; with a lease the key goes when the lease ends.
     async fn put(
         &self,
@@ -155,10 +195,14 @@ pub trait Registry: Send + Sync + 'static {
         expected: Expected,
         value: Vec<u8>,
         lease: Option<LeaseId>,
-    ) -> Result<Swap, RegistryError>;
+    ) -> Result<Swap, RegistryError> {
+        self.write(Write { key, expected, change: Change::Put { value, lease }, fence: None }).await
+    }
 
     /// Deletes `key` if revision `expected` wrote it last.
-    async fn delete(&self, key: &str, expected: Revision) -> Result<Swap, RegistryError>;
+    async fn delete(&self, key: &str, expected: Revision) -> Result<Swap, RegistryError> {
+        self.write(Write { key, expected: Expected::At(expected), change: Change::Delete, fence: None }).await
+    }
 
     /// A new lease that ends after `ttl` without [`Registry::keep_alive`].
     async fn grant_lease(&self, ttl: Duration) -> Result<LeaseId, RegistryError>;

@@ -116,7 +116,7 @@ impl From<StoreError> for Problem {
                 let detail = "the database does not answer; nothing was changed that was not answered";
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail).retry_after(1)
             }
-            StoreError::Row(_) | StoreError::Encode(_) => {
+            StoreError::Row(_) | StoreError::Encode(_) | StoreError::NewerSchema(_) | StoreError::OldSchema(_) => {
                 tracing::error!(%error, "the store holds what cannot be read");
                 Self::internal()
             }

@@ -135,8 +135,7 @@ impl Circuits {
                 Ok((circuit, Some(revision)))
             }
             Err(error) => {
-                tracing::warn!(key = %circuit.key, %error, "closed but not published; reconcile tries again");
-                self.metrics.publish_failures_total.inc();
+                self.leave_to_reconcile(&circuit.key, &error);
                 Ok((circuit, None))
             }
         }

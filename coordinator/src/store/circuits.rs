@@ -207,7 +207,7 @@ impl Store {
         let write = self.begin().await?;
         let authority = &new.place.authority().name;
         rests::mark_bad(write.connection(), authority, refused, code, new.now_ms).await?;
-        let found = circuit::Entity::find_by_id(id.0).one(write.connection()).await?;
+        let found = circuit::Entity::find_by_id(id.0).lock_exclusive().one(write.connection()).await?;
         let slot = take_slot(&write, new).await?;
         let (Some(row), Ok(frontend)) = (&found, &slot) else {
             write.commit().await?;
@@ -240,7 +240,7 @@ impl Store {
         now_ms: i64,
     ) -> Result<ChangeOutcome, StoreError> {
         let write = self.begin().await?;
-        let Some(StoredCircuit { row, status }) = find_by_key(write.connection(), key).await? else {
+        let Some(StoredCircuit { row, status }) = lock_by_key(&write, key).await? else {
             return Ok(ChangeOutcome::NotFound);
         };
         let generation = row.generation();
@@ -325,6 +325,15 @@ async fn find_by_key(connection: &impl ConnectionTrait, key: &CircuitKey) -> Res
         .one(connection)
         .await?;
     Ok(found.map(StoredCircuit::from))
+}
+
+/// The same, and nobody else changes it before the transaction ends: where several write at a time, each change sees
+/// the one before.
+async fn lock_by_key(write: &WriteTransaction, key: &CircuitKey) -> Result<Option<StoredCircuit>, StoreError> {
+    let query = circuit::Entity::find().filter(circuit::Column::Key.eq(key.as_str()));
+    let Some(row) = query.lock_exclusive().one(write.connection()).await? else { return Ok(None) };
+    let status = circuit_status::Entity::find_by_id(row.id).one(write.connection()).await?;
+    Ok(Some(StoredCircuit::from((row, status))))
 }
 
 /// Writes a row if its generation is still the one before; tells whether it was.

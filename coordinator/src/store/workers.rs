@@ -9,7 +9,7 @@ use entities::orm::{authority, circuit, to_column, worker};
 use entities::worker::{Heartbeat, Registration, WorkerStatus};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::{Store, StoreError, WriteTransaction};
 
@@ -83,22 +83,22 @@ impl Store {
     ) -> Result<RegisterOutcome, StoreError> {
         let write = self.begin().await?;
         let claimed = &registration.authority;
-        let stored = authority::Entity::find_by_id(claimed.name.as_str()).one(write.connection()).await?;
-        let known = stored.map(Authority::try_from).transpose()?;
+        // The row is there before it is looked at, so that of two workers at a time one sees what the other says.
+        define_authority(&write, claimed, now_ms).await?;
+        let row = authority::Entity::find_by_id(claimed.name.as_str()).lock_exclusive().one(write.connection()).await?;
+        let known = row.map(Authority::try_from).transpose()?;
         let mut renamed = 0;
-        if known.as_ref() != Some(claimed) {
-            if let Some(known) = known {
-                let others = worker::Entity::find()
-                    .filter(worker::Column::Authority.eq(claimed.name.as_str()))
-                    .filter(worker::Column::Id.ne(id.as_str()))
-                    .filter(worker::Column::Status.ne(WorkerStatus::Lost.as_str()))
-                    .one(write.connection())
-                    .await?;
-                if others.is_some() {
-                    return Ok(RegisterOutcome::AuthorityDiffers(Box::new(known)));
-                }
-                renamed = rename_hosts(&write, &known, claimed, now_ms).await?;
+        if let Some(known) = known.filter(|known| known != claimed) {
+            let others = worker::Entity::find()
+                .filter(worker::Column::Authority.eq(claimed.name.as_str()))
+                .filter(worker::Column::Id.ne(id.as_str()))
+                .filter(worker::Column::Status.ne(WorkerStatus::Lost.as_str()))
+                .one(write.connection())
+                .await?;
+            if others.is_some() {
+                return Ok(RegisterOutcome::AuthorityDiffers(Box::new(known)));
             }
+            renamed = rename_hosts(&write, &known, claimed, now_ms).await?;
             store_authority(&write, claimed, now_ms).await?;
         }
         store_worker(&write, id, registration, now_ms).await?;
@@ -140,12 +140,23 @@ impl Store {
     }
 }
 
-async fn store_authority(write: &WriteTransaction, claimed: &Authority, now_ms: i64) -> Result<(), StoreError> {
-    let row = authority::ActiveModel {
+/// Stores what is said about an authority if nobody has described it yet.
+async fn define_authority(write: &WriteTransaction, claimed: &Authority, now_ms: i64) -> Result<(), StoreError> {
+    let insert = authority::Entity::insert(authority_row(claimed, now_ms)?);
+    insert.on_conflict_do_nothing().exec_without_returning(write.connection()).await?;
+    Ok(())
+}
+
+fn authority_row(claimed: &Authority, now_ms: i64) -> Result<authority::ActiveModel, StoreError> {
+    Ok(authority::ActiveModel {
         name: Set(claimed.name.to_string()),
         settings: Set(serde_json::to_value(claimed)?),
         updated_at_ms: Set(now_ms),
-    };
+    })
+}
+
+async fn store_authority(write: &WriteTransaction, claimed: &Authority, now_ms: i64) -> Result<(), StoreError> {
+    let row = authority_row(claimed, now_ms)?;
     let replace = OnConflict::column(authority::Column::Name)
         .update_columns([authority::Column::Settings, authority::Column::UpdatedAtMs])
         .to_owned();

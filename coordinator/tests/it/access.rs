@@ -1,5 +1,6 @@
 //! Who may do what: every route is in the table, and every key is tried on every route.
 
+use coordinator::store::DatabaseConfig;
 use http::header;
 use serde_json::{Value, json};
 use testkit::clock::ManualClock;
@@ -153,13 +154,13 @@ async fn neither_errors_nor_debug_output_tell_a_key() {
     coordinator.manager.get("/v2/workers").await.expect(200);
     coordinator.manager.get("/metrics").await;
     let config = coordinator::config::Config {
-        database_url: "sqlite::memory:".to_owned(),
+        database: DatabaseConfig::own("postgres://user:database-password@host/name"),
         keys: crate::harness::keys(),
         timing: patient(),
     };
     let clock = ManualClock::at_ms(0);
     let text = format!("{config:?} {clock:?}");
-    for key in [MANAGER_KEY, READ_KEY, WORKER_KEY] {
+    for key in [MANAGER_KEY, READ_KEY, WORKER_KEY, "database-password"] {
         assert!(!text.contains(key), "{text}");
     }
 }

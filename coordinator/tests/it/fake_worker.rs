@@ -55,6 +55,7 @@ struct Behaviour {
     says_id: WorkerId,
     says_boot_id: BootId,
     held_at: Option<Revision>,
+    frozen: Option<SyncReport>,
     refused_ports: HashSet<u16>,
     refused_circuits: HashSet<(CircuitKey, Generation)>,
     is_silent: bool,
@@ -99,6 +100,7 @@ impl FakeWorker {
             says_id: id.clone(),
             says_boot_id: boot_id,
             held_at: None,
+            frozen: None,
             refused_ports: HashSet::new(),
             refused_circuits: HashSet::new(),
             is_silent: false,
@@ -171,6 +173,12 @@ impl FakeWorker {
         let (_, revision) = self.shared.registry.get(&Layout::default().meta()).await.unwrap();
         self.behave(|behaviour| behaviour.held_at = Some(revision));
         revision
+    }
+
+    /// From now on it says what it would say now, whatever becomes of the registry.
+    pub(crate) async fn freeze(&self) {
+        let listing = self.shared.registry.list(&Layout::default().root()).await.unwrap();
+        self.behave(|behaviour| behaviour.frozen = Some(behaviour.report(&listing)));
     }
 
     /// It applies everything again.
@@ -281,6 +289,9 @@ impl Shared {
 
 impl Behaviour {
     fn report(&self, listing: &Listing) -> SyncReport {
+        if let Some(frozen) = &self.frozen {
+            return frozen.clone();
+        }
         let layout = Layout::default();
         let applied = self.held_at.map_or(listing.revision, |held_at| held_at.min(listing.revision));
         let mut epoch = None;

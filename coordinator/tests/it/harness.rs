@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use coordinator::config::{Config, Timing};
 use coordinator::keys::{ApiKey, Scope};
-use coordinator::store::Store;
+use coordinator::store::{DatabaseConfig, Store};
 use coordinator::{Listeners, RunError};
 use entities::ids::{CircuitKey, Revision};
 use entities::registry::layout::{CircuitState, Layout};
@@ -16,6 +16,7 @@ use http::{HeaderMap, Method, header};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::clock::ManualClock;
+use testkit::postgres::Postgres;
 use testkit::wait::{wait_until, within};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -34,7 +35,14 @@ const KEYS: [&str; 4] = [MANAGER_KEY, READ_KEY, WORKER_KEY, OTHER_WORKER_KEY];
 pub(crate) struct Ground {
     pub(crate) registry: MemoryRegistry,
     pub(crate) clock: ManualClock,
-    dir: Arc<TempDir>,
+    database: Database,
+}
+
+/// Which database the tests of this binary use.
+#[derive(Clone)]
+enum Database {
+    Sqlite(Arc<TempDir>),
+    Postgres { url: String },
 }
 
 /// A coordinator that runs inside of the test.
@@ -115,6 +123,18 @@ pub(crate) fn named_circuit(session: &str, service: &str, subdomain: &str) -> Va
     body
 }
 
+// === impl Database ===
+
+impl Database {
+    /// The same tests are built into two binaries, one for each database.
+    fn create() -> Self {
+        match env!("CARGO_CRATE_NAME") {
+            "postgres" => Self::Postgres { url: Postgres::shared().create_database() },
+            _ => Self::Sqlite(Arc::new(tempfile::tempdir().unwrap())),
+        }
+    }
+}
+
 // === impl Ground ===
 
 impl Ground {
@@ -123,17 +143,20 @@ impl Ground {
             registry: MemoryRegistry::new(),
             // 2026-01-01T00:00:00Z
             clock: ManualClock::at_ms(1_767_225_600_000),
-            dir: Arc::new(tempfile::tempdir().unwrap()),
+            database: Database::create(),
         }
     }
 
-    pub(crate) fn database_url(&self) -> String {
-        format!("sqlite://{}?mode=rwc", self.dir.path().join("store.sqlite").display())
+    pub(crate) fn database(&self) -> DatabaseConfig {
+        DatabaseConfig::own(match &self.database {
+            Database::Sqlite(dir) => format!("sqlite://{}?mode=rwc", dir.path().join("store.sqlite").display()),
+            Database::Postgres { url } => url.clone(),
+        })
     }
 
     /// The store itself, to make what a crash leaves behind.
     pub(crate) async fn store(&self) -> Store {
-        Store::open(&self.database_url()).await.unwrap()
+        Store::open(&self.database()).await.unwrap()
     }
 
     /// What the registry says about a circuit.
@@ -216,7 +239,7 @@ impl Coordinator {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let api = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let config = Config { database_url: ground.database_url(), keys, timing };
+        let config = Config { database: ground.database(), keys, timing };
         let task = tokio::spawn(coordinator::run(
             config,
             Arc::new(ground.registry.clone()),

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use entities::ids::InstallationId;
+use entities::ids::{Epoch, InstallationId};
 use entities::registry::layout::{Layout, Meta};
 use entities::registry::{Expected, Registry};
 use serde_json::json;
 use testkit::wait::wait_until;
 
 use crate::fake_worker::FakeWorker;
-use crate::harness::{Coordinator, Ground, circuit, port_circuit, repairing};
+use crate::harness::{Coordinator, Ground, circuit, patient, port_circuit, repairing};
 
 const CLOSED: &[u8] = br#"{"schema":1,"generation":7,"closed":true}"#;
 
@@ -72,6 +72,17 @@ async fn what_is_missing_or_older_in_the_registry_is_written_again() {
     .await;
 }
 
+/// Until the registry is complete in another life than this one.
+async fn wait_for_another_epoch(coordinator: &Coordinator, before: Epoch) {
+    let registry = &coordinator.ground.registry;
+    wait_until("another epoch", async || {
+        let (entry, _) = registry.get(&Layout::default().meta()).await.unwrap();
+        let meta = entry.map(|entry| Meta::decode(&entry.value).unwrap());
+        meta.is_some_and(|meta| meta.epoch != before && meta.complete)
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_emptied_registry_is_filled_again_under_a_new_epoch() {
     let coordinator = Coordinator::start(repairing()).await;
@@ -85,8 +96,7 @@ async fn an_emptied_registry_is_filled_again_under_a_new_epoch() {
     for entry in registry.list(&layout.root()).await.unwrap().entries {
         registry.delete(&entry.key, entry.revision).await.unwrap();
     }
-    wait_until("a new epoch", async || registry.epoch(&layout).await.unwrap().is_some_and(|epoch| epoch != before))
-        .await;
+    wait_for_another_epoch(&coordinator, before).await;
     assert_eq!(coordinator.ground.published_open("s1:app").await, Some(1));
     assert_eq!(coordinator.ground.published("s1:gone").await, None, "absent is as good as closed");
     // Workers count in the new epoch.
@@ -94,21 +104,69 @@ async fn an_emptied_registry_is_filled_again_under_a_new_epoch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_registry_of_another_installation_gets_an_epoch_of_ours() {
-    let ground = Ground::new();
-    let theirs =
-        Meta { installation_id: InstallationId::random(), epoch: entities::ids::Epoch::random(), complete: true };
+async fn a_restored_registry_is_brought_up_to_the_store_under_a_new_epoch() {
+    let coordinator = Coordinator::start(repairing()).await;
+    let _worker = FakeWorker::join(&coordinator, "w1").await;
+    let registry = &coordinator.ground.registry;
     let layout = Layout::default();
-    ground.registry.put(&layout.meta(), Expected::Absent, theirs.encode().unwrap(), None).await.unwrap();
-    let coordinator = Coordinator::start_on(ground, repairing()).await;
-    let status = coordinator.manager.get("/status").await.expect(200);
-    assert_eq!((&status["is_complete"], &status["version"]), (&json!(true), &json!(env!("CARGO_PKG_VERSION"))));
-    let (entry, _) = coordinator.ground.registry.get(&layout.meta()).await.unwrap();
-    let ours = Meta::decode(&entry.unwrap().value).unwrap();
-    assert_eq!(json!(ours.installation_id), status["installation_id"]);
-    assert_ne!(ours.installation_id, theirs.installation_id);
-    assert_ne!(ours.epoch, theirs.epoch);
-    assert!(ours.complete);
+    coordinator.open(circuit("s1", "changed")).await;
+    coordinator.open(circuit("s1", "closed")).await;
+    let before = registry.epoch(&layout).await.unwrap().unwrap();
+    let copy = registry.snapshot();
+    coordinator.manager.patch("/v2/circuits/s1:changed", json!({"targets": []})).await.expect(200);
+    coordinator.manager.delete("/v2/circuits/s1:closed").await.expect(204);
+    coordinator.open(circuit("s1", "opened")).await;
+    registry.restore(copy);
+    wait_for_another_epoch(&coordinator, before).await;
+    assert_eq!(coordinator.ground.published_open("s1:changed").await, Some(2));
+    assert_eq!(coordinator.ground.published_closed("s1:closed").await, Some(2));
+    assert_eq!(coordinator.ground.published_open("s1:opened").await, Some(1));
+    assert_eq!(coordinator.metric("appproxy_coordinator_registry_epochs_total").await, 1);
+    // Workers count in the new epoch.
+    coordinator.open(circuit("s2", "app")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_opened_in_a_registry_that_went_back_is_not_said_to_be_served() {
+    // Nobody repairs meanwhile.
+    let coordinator = Coordinator::start(patient()).await;
+    let worker = FakeWorker::join(&coordinator, "w1").await;
+    let copy = coordinator.ground.registry.snapshot();
+    for number in 0..9 {
+        coordinator.open(circuit("s1", &format!("app{number}"))).await;
+    }
+    worker.freeze().await;
+    coordinator.ground.registry.restore(copy);
+    // The worker still reports a revision above the one that this gets.
+    let answer = coordinator.manager.post("/v2/circuits", circuit("s1", "late")).await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_registry_of_another_installation_is_left_alone() {
+    let coordinator = Coordinator::start(repairing()).await;
+    let _worker = FakeWorker::join(&coordinator, "w1").await;
+    coordinator.open(circuit("s1", "app")).await;
+    let ground = &coordinator.ground;
+    let layout = Layout::default();
+    let own = ground.registry.snapshot();
+    let theirs = Meta { installation_id: InstallationId::random(), epoch: Epoch::random(), complete: true };
+    let entry = ground.registry.get(&layout.meta()).await.unwrap().0.unwrap();
+    ground.registry.put(&layout.meta(), Expected::At(entry.revision), theirs.encode().unwrap(), None).await.unwrap();
+    ground.write("theirs:app", br#"{"schema":1,"generation":7,"closed":true}"#).await;
+    let nobody = coordinator.caller(None);
+    wait_until("the alarm", async || nobody.get("/health/readyz").await.status == 503).await;
+    let theirs_before = ground.registry.list(&layout.root()).await.unwrap().entries;
+
+    let opened = coordinator.manager.post("/v2/circuits", circuit("s1", "late")).await;
+    assert_eq!(opened.status, 202, "{}", opened.text);
+    let theirs_after = ground.registry.list(&layout.root()).await.unwrap().entries;
+    assert_eq!(theirs_after, theirs_before, "nothing of ours is written there");
+
+    ground.registry.restore(own);
+    wait_until("our own again", async || ground.published_open("s1:late").await == Some(1)).await;
+    wait_until("the end of the alarm", async || nobody.get("/health/readyz").await.status == 200).await;
+    coordinator.open(circuit("s1", "later")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,7 @@
 //! The command line.
 //!
-//! Invariant: exit codes are 0 for a clean end, 64 for wrong usage (`EX_USAGE` of sysexits.h), 1 for a start that
-//! failed.
+//! Invariant: an option that is wrong is named, and nothing was started then.
 
-use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,19 +15,13 @@ use entities::host::HostName;
 use entities::ids::Port;
 use entities::registry::memory::MemoryRegistry;
 use entities::target::TargetHost;
-use tokio::sync::watch;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::{LevelFilter, ParseError};
+use program::log::{self, LogSettings};
+use program::{exit, stop};
 
 use crate::serve::{Config, Listeners, ServeError};
 use crate::{data, demo, ready, serve};
 
-const EXIT_USAGE: u8 = 64;
-const EXIT_FAILED: u8 = 1;
-
-/// Pingora reports each port that closes, and as an error each client that breaks off; the edge says itself what
-/// went wrong and whose fault it was.
-const DEFAULT_LOG: &str = "info,pingora_core=warn,pingora_proxy=off,sea_orm_migration=warn";
+const PROGRAM: &str = "appproxy";
 
 /// The way in to web apps, notebooks and other services in containers on a private network.
 #[derive(Debug, Parser)]
@@ -84,7 +76,7 @@ pub struct ServeArgs {
           value_parser = clap::value_parser!(u64).range(0..60))]
     drain_s: u64,
     /// What is logged: error, warn, info, debug, trace, or a filter like `info,edge=debug`.
-    #[arg(long, env = "APPPROXY_LOG", value_name = "FILTER", default_value = DEFAULT_LOG)]
+    #[arg(long, env = "APPPROXY_LOG", value_name = "FILTER", default_value = log::DEFAULT_FILTER)]
     log: String,
     /// Log as JSON, one object a line.
     #[arg(long, env = "APPPROXY_LOG_JSON")]
@@ -100,67 +92,33 @@ struct DemoArgs {
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli: Cli = match exit::parse_arguments() {
         Ok(cli) => cli,
-        Err(error) => {
-            let code = if error.use_stderr() { EXIT_USAGE } else { 0 };
-            // Nothing is left to do when even this cannot be printed.
-            let _ = error.print();
-            return ExitCode::from(code);
-        }
+        Err(code) => return code,
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&format!("the runtime cannot start: {error}")),
+        Err(error) => return exit::failed(PROGRAM, &format!("the runtime cannot start: {error}")),
     };
     match cli.command {
-        Some(Command::Demo(args)) => match runtime.block_on(demo::run(args.bind, stop_signal())) {
+        Some(Command::Demo(args)) => match runtime.block_on(demo::run(args.bind, stop::signalled())) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => failed(&format!("the demo cannot listen on {}: {error}", args.bind)),
+            Err(error) => exit::failed(PROGRAM, &format!("the demo cannot listen on {}: {error}", args.bind)),
         },
         Some(Command::Serve(args)) => runtime.block_on(serve(args)),
         None => runtime.block_on(serve(cli.serve)),
     }
 }
 
-fn failed(message: &str) -> ExitCode {
-    eprintln!("appproxy: {message}");
-    ExitCode::from(EXIT_FAILED)
-}
-
 async fn serve(args: ServeArgs) -> ExitCode {
-    let filter = match log_filter(&args.log) {
-        Ok(filter) => filter,
-        Err(error) => {
-            eprintln!("appproxy: --log does not parse: {error}");
-            return ExitCode::from(EXIT_USAGE);
-        }
-    };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if args.log_json {
-        log.json().init();
-    } else {
-        log.with_ansi(std::io::stderr().is_terminal()).init();
+    if let Err(error) = LogSettings::new(&args.log, args.log_json).start() {
+        return exit::usage(PROGRAM, &format!("--log does not parse: {error}"));
     }
     match try_serve(args).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(StartError::Usage(message)) => {
-            eprintln!("appproxy: {message}");
-            ExitCode::from(EXIT_USAGE)
-        }
-        Err(error) => failed(&error.to_string()),
+        Err(StartError::Usage(message)) => exit::usage(PROGRAM, &message),
+        Err(error) => exit::failed(PROGRAM, &error.to_string()),
     }
-}
-
-/// What pingora says at level trace holds whole request heads, keys and cookies included: nobody gets that.
-fn log_filter(text: &str) -> Result<EnvFilter, ParseError> {
-    const CAPPED: [&str; 2] = ["pingora_core=debug", "pingora_proxy=debug"];
-    let filter = EnvFilter::try_new(text)?;
-    let is_talkative = filter.max_level_hint().is_none_or(|level| level >= LevelFilter::TRACE);
-    if !is_talkative {
-        return Ok(filter);
-    }
-    CAPPED.into_iter().try_fold(filter, |filter, directive| Ok(filter.add_directive(directive.parse()?)))
 }
 
 /// Why the proxy did not run.
@@ -179,17 +137,12 @@ async fn try_serve(args: ServeArgs) -> Result<(), StartError> {
         Some(dir) => dir,
         None => return Err(StartError::Usage("neither --data nor HOME says where the data folder is".to_owned())),
     };
-    serve::raise_descriptor_limit();
+    program::system::raise_descriptor_limit();
     let data = data::Data::open(&data_dir)?;
     let listeners = Listeners::bind(args.api, args.edge)?;
     let config = config_of(&args, &data, &listeners)?;
     let addresses = ready::Addresses::of(&config, &listeners, &data)?;
-    let (stop, stopped) = watch::channel(false);
-    tokio::spawn(async move {
-        stop_signal().await;
-        tracing::info!("stopping");
-        stop.send_replace(true);
-    });
+    let stopped = stop::on_signal();
     let clock = Arc::new(SystemClock);
     let announce = ready::announce(addresses, config.keys.read.clone());
     tokio::select! {
@@ -222,17 +175,4 @@ fn config_of(args: &ServeArgs, data: &data::Data, listeners: &Listeners) -> Resu
         drain_time: Duration::from_secs(args.drain_s),
         timing: coordinator::config::Timing::default(),
     })
-}
-
-/// Ends on SIGTERM and SIGINT.
-async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    let interrupt = tokio::signal::ctrl_c();
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt => {}
-    }
 }

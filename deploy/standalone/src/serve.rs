@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use coordinator::config::Timing;
 use coordinator::keys::{ApiKey, Scope};
+use coordinator::store::DatabaseConfig;
 use entities::authority::{Authority, DomainFrontends, PortFrontends, PortRange, Scheme};
 use entities::clock::SharedClock;
 use entities::host::HostName;
@@ -121,7 +122,7 @@ pub async fn run(
     let edge = local(listeners.edge_address()?);
     tracing::info!(address = %listeners.api_address()?, "the API listens");
     tracing::info!(address = %listeners.edge_address()?, "the edge listens");
-    warn_of_ephemeral_ports(config.ports);
+    program::system::warn_of_ephemeral_ports(config.ports.first().number(), config.ports.last().number());
 
     let (stop_coordinator, coordinator_stopped) = watch::channel(false);
     let (stop_edge, edge_stopped) = watch::channel(false);
@@ -168,7 +169,7 @@ fn coordinator_config(config: &Config) -> Result<coordinator::config::Config, Se
         ApiKey::new(config.keys.read.clone(), Scope::Read),
         ApiKey::new(config.keys.worker.clone(), Scope::Worker { authorities: vec![authority] }),
     ];
-    Ok(coordinator::config::Config { database_url: config.database_url.clone(), keys, timing: config.timing })
+    Ok(coordinator::config::Config { database: DatabaseConfig::own(&config.database_url), keys, timing: config.timing })
 }
 
 fn edge_config(config: &Config, api: SocketAddr, edge: SocketAddr) -> Result<edge::Config, ServeError> {
@@ -200,34 +201,5 @@ pub(crate) fn local(address: SocketAddr) -> SocketAddr {
         IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::from(([127, 0, 0, 1], address.port())),
         IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], address.port())),
         _ => address,
-    }
-}
-
-/// Every port and connection is a file descriptor: takes as many as the system lets this process have.
-pub fn raise_descriptor_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    match getrlimit(Resource::RLIMIT_NOFILE) {
-        Ok((soft, hard)) if soft < hard => match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-            Ok(()) => tracing::debug!(from = soft, to = hard, "raised the limit of open files"),
-            Err(error) => tracing::warn!(soft, %error, "the limit of open files stays low"),
-        },
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "the limit of open files is unknown"),
-    }
-}
-
-/// The kernel gives ports of this range to outgoing connections, so binding one of them fails now and then.
-fn warn_of_ephemeral_ports(ports: PortRange) {
-    const SETTING: &str = "/proc/sys/net/ipv4/ip_local_port_range";
-    let Ok(text) = std::fs::read_to_string(SETTING) else { return };
-    let mut numbers = text.split_whitespace().filter_map(|number| number.parse::<u16>().ok());
-    let (Some(first), Some(last)) = (numbers.next(), numbers.next()) else { return };
-    let overlaps = ports.first().number() <= last && ports.at(ports.len() - 1).number() >= first;
-    if overlaps {
-        tracing::warn!(
-            %ports,
-            ephemeral = %format!("{first}-{last}"),
-            "ports of circuits overlap with those of outgoing connections; reserve them with the sysctl net.ipv4.ip_local_reserved_ports"
-        );
     }
 }

@@ -8,6 +8,7 @@
 //! | [`client`], [`websocket`], [`raw`] | clients: HTTP, WebSocket, bytes as they are |
 //! | [`coordinator`] | a stub that takes registrations and heartbeats |
 //! | [`registry`], [`registry_contract`] | a registry that is some way off; what every registry must do |
+//! | [`mod@etcd`], [`postgres`] | the real ones, on free ports and in folders of their own |
 //! | [`ports`], [`clock`], [`wait`] | free and dead ports, a clock that tests turn, waiting with a deadline |
 //!
 //! # Invariants
@@ -29,6 +30,7 @@ pub mod etcd;
 mod http;
 pub mod origin;
 pub mod ports;
+pub mod postgres;
 pub mod raw;
 pub mod registry;
 pub mod registry_contract;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use entities::ids::Revision;
 use entities::registry::memory::MemoryRegistry;
-use entities::registry::{Entry, Expected, LeaseId, Listing, Registry, RegistryError, Swap, Watch};
+use entities::registry::{Entry, LeaseId, Listing, Registry, RegistryError, Swap, Watch, Write};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -58,18 +58,8 @@ impl Registry for LateRegistry {
         self.inner.get(key).await
     }
 
-    async fn put(
-        &self,
-        key: &str,
-        expected: Expected,
-        value: Vec<u8>,
-        lease: Option<LeaseId>,
-    ) -> Result<Swap, RegistryError> {
-        self.inner.put(key, expected, value, lease).await
-    }
-
-    async fn delete(&self, key: &str, expected: Revision) -> Result<Swap, RegistryError> {
-        self.inner.delete(key, expected).await
+    async fn write(&self, write: Write<'_>) -> Result<Swap, RegistryError> {
+        self.inner.write(write).await
     }
 
     async fn grant_lease(&self, ttl: Duration) -> Result<LeaseId, RegistryError> {

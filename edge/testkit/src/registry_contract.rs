@@ -6,13 +6,14 @@
 use std::time::Duration;
 
 use entities::ids::Revision;
-use entities::registry::{Batch, Event, Expected, Registry, RegistryError, Swap, Watch};
+use entities::registry::{Batch, Change, Event, Expected, Fence, Registry, RegistryError, Swap, Watch, Write};
 
 use crate::wait::{wait_until, within};
 
 /// Runs every test of the contract.
 pub async fn check(registry: &dyn Registry) {
     writes_happen_only_when_the_key_is_as_expected(registry).await;
+    a_fence_keeps_out_whoever_does_not_know_its_last_write(registry).await;
     a_listing_holds_every_key_under_the_prefix_and_no_other(registry).await;
     a_watch_sees_every_change_from_its_revision_on(registry).await;
     a_watch_can_start_in_the_past(registry).await;
@@ -67,6 +68,27 @@ async fn writes_happen_only_when_the_key_is_as_expected(registry: &dyn Registry)
     assert!(matches!(registry.delete(key, second).await.expect("answers"), Swap::Done(at) if at > second));
     assert_eq!(value_of(registry, key).await, None);
     assert_eq!(registry.delete(key, second).await.expect("answers"), Swap::Conflict, "the key is gone");
+}
+
+async fn a_fence_keeps_out_whoever_does_not_know_its_last_write(registry: &dyn Registry) {
+    let (key, fence_key) = ("/contract/fence/a", "/contract/fence/of");
+    let fence = |revision| Fence { key: fence_key.to_owned(), revision };
+    let put = |expected, fence| {
+        let change = Change::Put { value: b"x".to_vec(), lease: None };
+        registry.write(Write { key, expected, change, fence })
+    };
+    let absent = fence(Revision(1));
+    assert_eq!(put(Expected::Absent, Some(&absent)).await.expect("answers"), Swap::Conflict, "there is no such fence");
+    let first = fence(put_new(registry, fence_key, "1").await);
+    let Swap::Done(at) = put(Expected::Absent, Some(&first)).await.expect("answers") else { panic!("it stands") };
+    assert_eq!(put(Expected::Absent, Some(&first)).await.expect("answers"), Swap::Conflict, "the key counts too");
+    let written = registry.put(fence_key, Expected::At(first.revision), b"2".to_vec(), None).await.expect("answers");
+    let Swap::Done(moved) = written else { panic!("it was as expected") };
+    assert_eq!(put(Expected::At(at), Some(&first)).await.expect("answers"), Swap::Conflict, "the fence has moved");
+    let delete = |fence| registry.write(Write { key, expected: Expected::At(at), change: Change::Delete, fence });
+    assert_eq!(delete(Some(&first)).await.expect("answers"), Swap::Conflict, "the fence has moved");
+    let second = fence(moved);
+    assert!(matches!(delete(Some(&second)).await.expect("answers"), Swap::Done(_)));
 }
 
 async fn a_listing_holds_every_key_under_the_prefix_and_no_other(registry: &dyn Registry) {

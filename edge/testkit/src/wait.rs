@@ -26,6 +26,18 @@ pub async fn wait_until_for(what: &str, limit: Duration, mut condition: impl Asy
     }
 }
 
+/// Waits until `condition` holds, and holds up its thread.
+///
+/// # Panics
+/// If it does not hold before `limit`.
+pub fn block_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < limit, "{what} did not happen within {limit:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Waits for `future`.
 ///
 /// # Panics

@@ -15,6 +15,10 @@ pub struct Model {
     pub leader_epoch: i64,
     /// When the database was set up.
     pub created_at_ms: i64,
+    /// The life of the registry in which `registry_revision` counts.
+    pub registry_epoch: Option<Uuid>,
+    /// A revision that the registry has reached in that life.
+    pub registry_revision: i64,
 }
 
 /// None.

@@ -38,7 +38,7 @@ use etcd_rs::{
 use self::calls::{Calls, Repeat};
 use self::config::{EtcdConfig, EtcdConfigError};
 use self::failure::{Failure, Kind};
-use super::{Entry, Expected, LeaseId, Listing, Registry, RegistryError, Swap, Watch};
+use super::{Change, Entry, Expected, LeaseId, Listing, Registry, RegistryError, Swap, Watch, Write};
 use crate::ids::Revision;
 use crate::limits::MAX_REGISTRY_VALUE_BYTES;
 
@@ -72,25 +72,6 @@ impl EtcdRegistry {
                 async move { Ok(client.get(range).await?) }
             })
             .await
-    }
-
-    /// Does `operation` if `at` is the revision that wrote `key` last; 0 is that of a key that is not there.
-    async fn swap(
-        &self,
-        key: &str,
-        at: Option<usize>,
-        operation: impl Fn() -> TxnOp + Send + Sync,
-    ) -> Result<Swap, RegistryError> {
-        let Some(at) = at else { return Ok(Swap::Conflict) };
-        let answer = self
-            .calls
-            .make(Repeat::Harmful, |client| {
-                let swap = TxnRequest::new().when_mod_revision(KeyRange::key(key), TxnCmp::Equal, at);
-                let swap = swap.and_then(operation());
-                async move { Ok(client.txn(swap).await?) }
-            })
-            .await?;
-        Ok(if answer.succeeded { Swap::Done(to_revision(answer.header.revision())) } else { Swap::Conflict })
     }
 }
 
@@ -141,26 +122,24 @@ impl Registry for EtcdRegistry {
         Ok((answer.kvs.into_iter().next().and_then(entry), to_revision(answer.header.revision())))
     }
 
-    async fn put(
-        &self,
-        key: &str,
-        expected: Expected,
-        value: Vec<u8>,
-        lease: Option<LeaseId>,
-    ) -> Result<Swap, RegistryError> {
-        if value.len() > MAX_REGISTRY_VALUE_BYTES {
+    async fn write(&self, write: Write<'_>) -> Result<Swap, RegistryError> {
+        if let Change::Put { value, .. } = &write.change
+            && value.len() > MAX_REGISTRY_VALUE_BYTES
+        {
             return Err(RegistryError::ValueTooLarge { bytes: value.len(), limit: MAX_REGISTRY_VALUE_BYTES });
         }
-        let at = match expected {
-            Expected::Absent => Some(0),
-            Expected::At(revision) => of_a_write(revision),
-        };
-        let lease = lease.map_or(0, |lease| lease.0);
-        self.swap(key, at, || PutRequest::new(key, value.as_slice()).lease(lease).into()).await
-    }
-
-    async fn delete(&self, key: &str, expected: Revision) -> Result<Swap, RegistryError> {
-        self.swap(key, of_a_write(expected), || DeleteRequest::new(KeyRange::key(key)).into()).await
+        let Some(compared) = compared(&write) else { return Ok(Swap::Conflict) };
+        let answer = self
+            .calls
+            .make(Repeat::Harmful, |client| {
+                let swap = compared.iter().fold(TxnRequest::new(), |swap, (key, at)| {
+                    swap.when_mod_revision(KeyRange::key(*key), TxnCmp::Equal, *at)
+                });
+                let swap = swap.and_then(operation(&write));
+                async move { Ok(client.txn(swap).await?) }
+            })
+            .await?;
+        Ok(if answer.succeeded { Swap::Done(to_revision(answer.header.revision())) } else { Swap::Conflict })
     }
 
     async fn grant_lease(&self, ttl: Duration) -> Result<LeaseId, RegistryError> {
@@ -197,6 +176,29 @@ impl Registry for EtcdRegistry {
             Err(failure) if failure.kind == Kind::LeaseEnded => Ok(()),
             Err(failure) => Err(failure.into()),
         }
+    }
+}
+
+/// The keys that must be as they were, each with the revision that must have written it last: 0 is that of a key that
+/// is not there. `None` if there can be no such revision.
+fn compared<'a>(write: &Write<'a>) -> Option<Vec<(&'a str, usize)>> {
+    let at = match write.expected {
+        Expected::Absent => 0,
+        Expected::At(revision) => of_a_write(revision)?,
+    };
+    let mut compared = vec![(write.key, at)];
+    if let Some(fence) = write.fence {
+        compared.push((fence.key.as_str(), of_a_write(fence.revision)?));
+    }
+    Some(compared)
+}
+
+fn operation(write: &Write<'_>) -> TxnOp {
+    match &write.change {
+        Change::Put { value, lease } => {
+            PutRequest::new(write.key, value.as_slice()).lease(lease.map_or(0, |lease| lease.0)).into()
+        }
+        Change::Delete => DeleteRequest::new(KeyRange::key(write.key)).into(),
     }
 }
 

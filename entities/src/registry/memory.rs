@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Batch, Entry, Event, Expected, LeaseId, Listing, Registry, RegistryError, Swap, Watch};
+use super::{Batch, Change, Entry, Event, Expected, LeaseId, Listing, Registry, RegistryError, Swap, Watch, Write};
 use crate::ids::Revision;
 use crate::limits::{HISTORY_EVENTS, MAX_REGISTRY_VALUE_BYTES, WATCH_QUEUE_BATCHES};
 
@@ -36,7 +36,14 @@ struct State {
     last_lease: i64,
 }
 
-#[derive(Debug)]
+/// A copy of what a registry held. Leases are not part of it: their keys stay.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    revision: Revision,
+    keys: BTreeMap<String, Stored>,
+}
+
+#[derive(Debug, Clone)]
 struct Stored {
     value: Vec<u8>,
     revision: Revision,
@@ -66,6 +73,20 @@ impl MemoryRegistry {
     /// Ends every watch, as a lost connection to a registry elsewhere would: each reader lists again.
     pub fn end_watches(&self) {
         self.lock().watchers.clear();
+    }
+
+    /// What it holds, for [`MemoryRegistry::restore`].
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.lock();
+        Snapshot { revision: state.revision, keys: state.keys.clone() }
+    }
+
+    /// Goes back to what it was when `snapshot` was taken, as etcd does when it is restored: the revision goes back
+    /// too, and every watch ends.
+    pub fn restore(&self, snapshot: Snapshot) {
+        let mut state = self.lock();
+        let Snapshot { revision, keys } = snapshot;
+        *state = State { revision, keys, kept_from: revision.next(), ..State::default() };
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -117,39 +138,26 @@ impl Registry for MemoryRegistry {
         Ok((state.keys.get(key).map(|stored| stored.entry(key)), state.revision))
     }
 
-    async fn put(
-        &self,
-        key: &str,
-        expected: Expected,
-        value: Vec<u8>,
-        lease: Option<LeaseId>,
-    ) -> Result<Swap, RegistryError> {
-        if value.len() > MAX_REGISTRY_VALUE_BYTES {
+    async fn write(&self, write: Write<'_>) -> Result<Swap, RegistryError> {
+        if let Change::Put { value, .. } = &write.change
+            && value.len() > MAX_REGISTRY_VALUE_BYTES
+        {
             return Err(RegistryError::ValueTooLarge { bytes: value.len(), limit: MAX_REGISTRY_VALUE_BYTES });
         }
         let mut state = self.lock();
-        if lease.is_some_and(|lease| !state.leases.contains_key(&lease)) {
+        if let Change::Put { lease: Some(lease), .. } = write.change
+            && !state.leases.contains_key(&lease)
+        {
             return Err(RegistryError::LeaseEnded);
         }
-        let found = state.keys.get(key).map_or(Expected::Absent, |stored| Expected::At(stored.revision));
-        if found != expected {
+        let is_fenced_off = write.fence.is_some_and(|fence| state.expected(&fence.key) != Expected::At(fence.revision));
+        if is_fenced_off || state.expected(write.key) != write.expected {
             return Ok(Swap::Conflict);
         }
-        let revision = state.revision.next();
-        let stored = Stored { value, revision, lease };
-        let event = Event::Put(stored.entry(key));
-        state.keys.insert(key.to_owned(), stored);
-        state.record(revision, vec![event]);
-        Ok(Swap::Done(revision))
-    }
-
-    async fn delete(&self, key: &str, expected: Revision) -> Result<Swap, RegistryError> {
-        let mut state = self.lock();
-        if state.keys.get(key).is_none_or(|stored| stored.revision != expected) {
-            return Ok(Swap::Conflict);
-        }
-        let revision = state.delete_keys(vec![key.to_owned()]);
-        Ok(Swap::Done(revision))
+        Ok(Swap::Done(match write.change {
+            Change::Put { value, lease } => state.put_key(write.key, value, lease),
+            Change::Delete => state.delete_keys(vec![write.key.to_owned()]),
+        }))
     }
 
     async fn grant_lease(&self, ttl: Duration) -> Result<LeaseId, RegistryError> {
@@ -191,6 +199,20 @@ impl State {
                 self.kept_from = dropped.revision().next();
             }
         }
+    }
+
+    /// What a write must expect of a key as it stands.
+    fn expected(&self, key: &str) -> Expected {
+        self.keys.get(key).map_or(Expected::Absent, |stored| Expected::At(stored.revision))
+    }
+
+    fn put_key(&mut self, key: &str, value: Vec<u8>, lease: Option<LeaseId>) -> Revision {
+        let revision = self.revision.next();
+        let stored = Stored { value, revision, lease };
+        let event = Event::Put(stored.entry(key));
+        self.keys.insert(key.to_owned(), stored);
+        self.record(revision, vec![event]);
+        revision
     }
 
     fn delete_keys(&mut self, keys: Vec<String>) -> Revision {

@@ -83,7 +83,7 @@ impl Proxy {
 
     /// Starts one.
     pub(crate) async fn start_with(settings: Settings) -> Self {
-        serve::raise_descriptor_limit();
+        program::system::raise_descriptor_limit();
         let dir = tempfile::tempdir().unwrap();
         let data = Data::open(dir.path()).unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -103,6 +103,14 @@ impl EtcdConfig {
         }
     }
 
+    /// Whether the endpoints can work, before anything connects.
+    ///
+    /// # Errors
+    /// The first that cannot.
+    pub fn check(&self) -> Result<(), EtcdConfigError> {
+        self.uris().map(|_| ())
+    }
+
     /// The endpoints as addresses.
     pub(super) fn uris(&self) -> Result<Vec<Uri>, EtcdConfigError> {
         if self.endpoints.is_empty() {

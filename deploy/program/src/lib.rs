@@ -1,0 +1,26 @@
+//! What the programs have in common: configuration files, logging, signals, exit codes.
+//!
+//! # Layout
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`settings`] | reads a configuration file and the environment over it; every fault at once, with its line |
+//! | [`registry`] | the section `[registry]`, and the registry that it describes |
+//! | [`config_file`] | `config sample` and `config check`, and reading the file that `--config` names |
+//! | [`log`] | what is logged, and where to |
+//! | [`exit`] | exit codes |
+//! | [`stop`] | SIGTERM and SIGINT |
+//! | [`system`] | limits and ranges of the operating system that a proxy runs into |
+//!
+//! # Invariants
+//!
+//! * Nothing here knows coordinator or edge.
+//! * A secret is in no error, no log line and no `Debug` text.
+
+pub mod config_file;
+pub mod exit;
+pub mod log;
+pub mod registry;
+pub mod settings;
+pub mod stop;
+pub mod system;
