@@ -3,6 +3,8 @@
 //! Invariant: a key is compared by its digest in constant time against every configured key, so an answer's timing
 //! tells nothing about how much of a guess was right. `Debug` prints no secret.
 
+pub mod file;
+
 use std::fmt;
 
 use entities::ids::AuthorityName;

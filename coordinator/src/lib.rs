@@ -14,6 +14,7 @@
 //! | [`publish`] | store → registry |
 //! | [`reconcile`] | level-triggered repair |
 //! | [`keys`], [`config`], [`metrics`] | API keys, time spans, what is counted |
+//! | [`cli`], [`settings`] | the command line of `appproxy-coordinator`, and its configuration file |
 //!
 //! # Invariants
 //!
@@ -25,12 +26,14 @@
 pub mod acks;
 mod api;
 pub mod circuits;
+pub mod cli;
 pub mod config;
 pub mod keys;
 pub mod metrics;
 pub mod placement;
 pub mod publish;
 pub mod reconcile;
+pub mod settings;
 pub mod slots;
 pub mod store;
 pub mod workers;
@@ -52,13 +55,16 @@ use keys::ApiKeys;
 use metrics::Metrics;
 use publish::Publisher;
 use reconcile::Reconcile;
-use store::{Store, StoreError};
+use store::{DatabaseConfig, Store, StoreError};
 use workers::{WorkerError, Workers};
 
 pub use api::openapi_document;
 
 /// How long requests that are under way may go on after the shutdown signal.
 const SHUTDOWN_DRAIN: Duration = Duration::from_secs(5);
+
+/// How long a coordinator that starts waits before it asks again for a database that is away.
+const DATABASE_RETRY: Duration = Duration::from_secs(1);
 
 /// Why a coordinator could not run.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +102,7 @@ pub async fn run(
     listeners: Listeners,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
-    let store = Store::open(&config.database).await?;
+    let Some(store) = open_store(&config.database, shutdown.clone()).await? else { return Ok(()) };
     let installation_id = store.installation(clock.now_ms()).await?;
     let keys = Arc::new(ApiKeys::new(config.keys));
     let metrics = Metrics::new()?;
@@ -141,6 +147,22 @@ pub async fn run(
     background.spawn(workers.clone().run());
     let api = Api { keys, circuits, workers, reconcile, store, clock, timing, metrics, installation_id };
     serve(Arc::new(api), listeners, shutdown).await
+}
+
+/// Opens the store; waits for a database that is away. `None` if `shutdown` came first.
+async fn open_store(config: &DatabaseConfig, mut shutdown: watch::Receiver<bool>) -> Result<Option<Store>, StoreError> {
+    loop {
+        let error = match Store::open(config).await {
+            Ok(store) => return Ok(Some(store)),
+            Err(error @ StoreError::Database(_)) if config.is_remote() => error,
+            Err(error) => return Err(error),
+        };
+        tracing::warn!(%error, "the database is not there yet; trying again");
+        // A signal that nobody can give any more counts as given.
+        if tokio::time::timeout(DATABASE_RETRY, shutdown.wait_for(|is_down| *is_down)).await.is_ok() {
+            return Ok(None);
+        }
+    }
 }
 
 async fn serve(api: Arc<Api>, listeners: Listeners, mut shutdown: watch::Receiver<bool>) -> Result<(), RunError> {

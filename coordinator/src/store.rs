@@ -6,6 +6,7 @@
 mod circuits;
 pub mod database;
 mod installation;
+mod limited;
 mod rests;
 mod status;
 mod tombstones;
@@ -16,7 +17,6 @@ use std::sync::Arc;
 use entities::orm::RowError;
 use sea_orm::{
     DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, SqlErr, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -25,6 +25,7 @@ pub use circuits::{
 };
 use database::WAIT_FOR_DATABASE;
 pub use database::{DatabaseConfig, SchemaPolicy};
+use limited::Limited;
 pub use rests::{SlotCounts, UnconfirmedPort};
 pub use tombstones::Tombstone;
 pub use workers::{RegisterOutcome, StoredWorker};
@@ -70,14 +71,14 @@ impl StoreError {
 /// The store.
 #[derive(Debug, Clone)]
 pub struct Store {
-    database: DatabaseConnection,
+    database: Limited<DatabaseConnection>,
     /// SQLite lets one connection write at a time and makes others poll for it; waiting here is fair and instant.
     writers: Arc<Semaphore>,
 }
 
 /// A transaction that may write.
 struct WriteTransaction {
-    transaction: DatabaseTransaction,
+    transaction: Limited<DatabaseTransaction>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -92,7 +93,7 @@ impl Store {
             // The last connection is for whoever only reads.
             _ => (config.max_connections as usize).saturating_sub(1).max(1),
         };
-        Ok(Self { database, writers: Arc::new(Semaphore::new(concurrent_writers)) })
+        Ok(Self { database: Limited(database), writers: Arc::new(Semaphore::new(concurrent_writers)) })
     }
 
     /// Whether the database answers.
@@ -108,7 +109,7 @@ impl Store {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..TransactionOptions::default()
         };
-        let transaction = self.database.begin_with_options(options).await?;
+        let transaction = self.database.begin(options).await?;
         Ok(WriteTransaction { transaction, _permit: permit })
     }
 
@@ -130,7 +131,7 @@ impl Store {
 // === impl WriteTransaction ===
 
 impl WriteTransaction {
-    fn connection(&self) -> &DatabaseTransaction {
+    fn connection(&self) -> &Limited<DatabaseTransaction> {
         &self.transaction
     }
 

@@ -17,7 +17,7 @@ use super::StoreError;
 pub(super) const WAIT_FOR_DATABASE: Duration = Duration::from_secs(5);
 
 /// How long one statement may take: the longest deletes what rested, which takes milliseconds.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a transaction may wait for the lock of another.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,6 +62,16 @@ impl DatabaseConfig {
     /// A database of this process alone.
     pub fn own(url: impl Into<String>) -> Self {
         Self { url: url.into(), max_connections: 8, schema: SchemaPolicy::Migrate }
+    }
+
+    /// A database that several processes share.
+    pub fn shared(url: impl Into<String>, max_connections: u32) -> Self {
+        Self { url: url.into(), max_connections, schema: SchemaPolicy::Require }
+    }
+
+    /// Whether the database can be away while this process is there.
+    pub fn is_remote(&self) -> bool {
+        !self.url.starts_with("sqlite:")
     }
 }
 

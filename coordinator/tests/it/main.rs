@@ -22,5 +22,6 @@ mod reconcile;
 mod refused_ports;
 mod registration;
 mod resting;
+mod schema;
 mod showing;
 mod waiting;

@@ -1,0 +1,149 @@
+//! The configuration file of `appproxy-coordinator`.
+//!
+//! Invariant: `sample.toml` is a file that this reads, with every key and its default.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use program::log::LogSettings;
+use program::registry::RegistrySettings;
+use program::settings::{SettingFaults, Settings};
+
+use crate::config::{Config, Timing};
+use crate::keys::{ApiKey, file};
+use crate::store::DatabaseConfig;
+
+/// A commented configuration file.
+pub const SAMPLE: &str = include_str!("../sample.toml");
+
+/// What the file says.
+#[derive(Debug, Clone)]
+pub struct CoordinatorSettings {
+    /// Where the API listens.
+    pub bind: SocketAddr,
+    /// How the coordinator runs.
+    pub config: Config,
+    /// Where the registry is.
+    pub registry: RegistrySettings,
+    /// What is logged.
+    pub log: LogSettings,
+}
+
+/// What `migrate` needs of the file; the rest may be wrong or missing.
+#[derive(Debug, Clone)]
+pub struct StoreSettings {
+    /// Where the store is.
+    pub database: DatabaseConfig,
+}
+
+/// Reads the whole file.
+///
+/// # Errors
+/// Every fault.
+pub fn read(mut settings: Settings<'_>) -> Result<CoordinatorSettings, SettingFaults> {
+    let bind = settings.or("api", "bind", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 6120)));
+    let keys = read_keys(&mut settings);
+    let database = read_database(&mut settings);
+    let registry = RegistrySettings::read(&mut settings);
+    let timing = read_timing(&mut settings);
+    let log = LogSettings::read(&mut settings);
+    let parts = keys.zip(database).zip(registry);
+    settings.finish(parts.map(|((keys, database), registry)| CoordinatorSettings {
+        bind,
+        config: Config { database, keys, timing },
+        registry,
+        log,
+    }))
+}
+
+/// Reads the section `[database]` of a whole file.
+///
+/// # Errors
+/// Every fault of the file, as [`read`] names them.
+pub fn read_store(settings: Settings<'_>) -> Result<StoreSettings, SettingFaults> {
+    read(settings).map(|settings| StoreSettings { database: settings.config.database })
+}
+
+fn read_keys(settings: &mut Settings<'_>) -> Option<Vec<ApiKey>> {
+    let path: PathBuf = settings.required("api", "keys_file")?;
+    let fault = match std::fs::read_to_string(&path) {
+        Ok(text) => match file::parse(&text) {
+            Ok(keys) => return Some(keys),
+            Err(faults) => faults.join("; "),
+        },
+        Err(error) => error.to_string(),
+    };
+    settings.refuse("api", "keys_file", &format!("{}: {fault}", path.display()));
+    None
+}
+
+fn read_database(settings: &mut Settings<'_>) -> Option<DatabaseConfig> {
+    let max_connections = settings.number("database", "max_connections", 16, 2, 200);
+    let Some(url) = settings.secret("database", "url") else {
+        settings.refuse("database", "url", "is required, postgres://USER:PASSWORD@HOST/NAME for example; or url_file");
+        return None;
+    };
+    let url = url.expose();
+    if !url.starts_with("postgres://") && !url.starts_with("sqlite://") {
+        settings.refuse("database", "url", "must begin with postgres:// or sqlite://");
+        return None;
+    }
+    Some(DatabaseConfig::shared(url, u32::try_from(max_connections).unwrap_or(16)))
+}
+
+fn read_timing(settings: &mut Settings<'_>) -> Timing {
+    const DAY_S: u64 = 24 * 3_600;
+    let default = Timing::default();
+    let mut seconds = |section, key, default: Duration, least, most| {
+        Duration::from_secs(settings.number(section, key, default.as_secs(), least, most))
+    };
+    let port_rest = seconds("circuits", "port_rest_s", default.port_rest, 1, DAY_S);
+    let host_rest = seconds("circuits", "subdomain_rest_s", default.host_rest, 1, 365 * DAY_S);
+    let max_staleness = seconds("circuits", "max_staleness_s", default.max_staleness, 60, 30 * DAY_S);
+    let worker_lost_after = seconds("workers", "lost_after_s", default.worker_lost_after, 12, 3_600);
+    let reconcile_interval = seconds("registry", "reconcile_interval_s", default.reconcile_interval, 1, 3_600);
+    let apply_timeout_ms = settings.number("circuits", "apply_timeout_ms", 2_000, 100, 60_000);
+    Timing {
+        apply_timeout: Duration::from_millis(apply_timeout_ms),
+        port_rest,
+        host_rest,
+        max_staleness,
+        worker_lost_after,
+        reconcile_interval,
+        ..default
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sample_is_a_configuration() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let keys = folder.path().join("keys");
+        std::fs::write(&keys, "manager 0123456789abcdef\nworker fedcba9876543210\n").expect("writable");
+        let over = [("APPPROXY_API__KEYS_FILE".to_owned(), keys.display().to_string())];
+        let read = read(Settings::new("sample.toml", SAMPLE, over, &|path| std::fs::read(path))).expect("faultless");
+        let timing = format!("{:?}", read.config.timing);
+        assert_eq!(timing, format!("{:?}", Timing::default()), "the sample shows the defaults");
+    }
+
+    #[test]
+    fn an_empty_file_is_told_everything_that_it_lacks() {
+        let faults =
+            read(Settings::new("c.toml", "", [], &|path| std::fs::read(path))).expect_err("faulty").to_string();
+        for key in ["[api] keys_file", "[database] url", "[registry] endpoints"] {
+            assert!(faults.contains(key), "{faults}");
+        }
+    }
+
+    #[test]
+    fn no_fault_and_no_debug_text_shows_the_password_of_the_database() {
+        let text = "[database]\nurl = \"mysql://user:hush-hush@host/name\"\n";
+        let faults = read(Settings::new("c.toml", text, [], &|path| std::fs::read(path))).expect_err("faulty");
+        assert!(faults.to_string().contains("must begin with postgres://"), "{faults}");
+        assert!(!faults.to_string().contains("hush"), "{faults}");
+    }
+}
