@@ -13,10 +13,11 @@ use entities::host::is_ip_or_localhost;
 use entities::ids::WorkerId;
 use entities::worker::SyncReport;
 use http::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::freshness::Freshness;
 use crate::metrics::Metrics;
 use crate::reply::{Problem, Reply};
 use crate::sync::Position;
@@ -32,6 +33,7 @@ pub(crate) struct Api {
     allowed: Vec<IpAddr>,
     key: KeyCheck,
     position: watch::Receiver<Position>,
+    freshness: Arc<Freshness>,
     is_leaving: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
 }
@@ -91,6 +93,7 @@ impl Api {
     pub(crate) fn new(
         config: &Config,
         position: watch::Receiver<Position>,
+        freshness: Arc<Freshness>,
         is_leaving: watch::Receiver<bool>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -102,6 +105,7 @@ impl Api {
             allowed: config.api_allowed.iter().map(IpAddr::to_canonical).collect(),
             key: KeyCheck::new(&config.worker_key),
             position,
+            freshness,
             is_leaving,
             metrics,
         }
@@ -137,15 +141,22 @@ impl Api {
 
     fn ready(&self) -> Reply {
         let is_leaving = *self.is_leaving.borrow();
-        let (status, word) = match (self.position.borrow().is_ready, is_leaving) {
+        let position = self.position.borrow().clone();
+        let (status, word) = match (position.is_ready, is_leaving) {
             (_, true) => (StatusCode::SERVICE_UNAVAILABLE, "leaving"),
             (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
             (true, false) => (StatusCode::OK, "ready"),
         };
-        Reply::json(status, &json!({"status": word}))
+        let answer = match stale(&position) {
+            Some(stale) => json!({"status": word, "stale": stale}),
+            None => json!({"status": word}),
+        };
+        Reply::json(status, &answer)
     }
 
     fn metrics(&self) -> Reply {
+        let age_s = self.freshness.age().as_secs();
+        self.metrics.registry_confirmed_age.set(i64::try_from(age_s).unwrap_or(i64::MAX));
         match self.metrics.text() {
             Ok(text) => Reply {
                 status: StatusCode::OK,
@@ -176,6 +187,8 @@ impl Api {
             "ports_open": self.metrics.ports_open.get(),
             "connections_open": self.metrics.connections_open.get(),
             "refused": &position.refused[..],
+            "stale": stale(&position),
+            "confirmed_age_s": self.freshness.age().as_secs(),
         });
         Reply::json(StatusCode::OK, &status)
     }
@@ -202,4 +215,11 @@ impl Api {
         };
         Reply::json(StatusCode::OK, &json!(report))
     }
+}
+
+/// Why and since when what is served is not confirmed.
+fn stale(position: &Position) -> Option<Value> {
+    let stale = position.stale?;
+    let (reason, since_s) = (stale.reason.as_str(), stale.since.elapsed().as_secs());
+    Some(json!({"reason": reason, "since_s": since_s, "held_back": position.held_back}))
 }

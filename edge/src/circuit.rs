@@ -26,6 +26,8 @@ pub(crate) struct LiveCircuit {
     pub(crate) key: CircuitKey,
     /// Where it stands in the table.
     pub(crate) slot: Slot,
+    /// Whether anybody may use it.
+    pub(crate) is_public: bool,
     /// Which target gets the next request.
     pub(crate) balancer: Balancer,
     /// What outlives a generation.
@@ -58,6 +60,7 @@ impl LiveCircuit {
         let lifetime = lifetime.unwrap_or_default();
         Self {
             slot: Slot::of(&circuit.frontend),
+            is_public: circuit.access.public,
             balancer: Balancer::new(circuit.id, circuit.targets, connect_timeout, lifetime.turn()),
             way_in: WayIn::new(&circuit.frontend, authority),
             key: circuit.key,

@@ -10,6 +10,8 @@ use entities::authority::Authority;
 use entities::host::HostName;
 use entities::ids::{BootId, WorkerId};
 
+use crate::freshness::MaxStaleness;
+
 /// Settings of one edge.
 #[derive(Clone)]
 pub struct Config {
@@ -43,6 +45,12 @@ pub struct Config {
     pub shutdown_drain: Duration,
     /// How long connecting to one target may take, the look-up of its name included.
     pub connect_timeout: Duration,
+    /// How long a public circuit may go unconfirmed by the registry before it takes no new requests.
+    pub max_staleness_public: Duration,
+    /// The same for a private circuit.
+    pub max_staleness_private: Duration,
+    /// How often the registry is asked again about circuits that it stopped naming, too many at once to be believed.
+    pub held_back_relist_interval: Duration,
 }
 
 /// Sockets that are bound before the edge starts.
@@ -79,7 +87,15 @@ impl Config {
             announce_time: Duration::ZERO,
             shutdown_drain: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(3),
+            max_staleness_public: Duration::from_secs(24 * 3600),
+            max_staleness_private: Duration::from_secs(3600),
+            held_back_relist_interval: Duration::from_secs(30),
         }
+    }
+
+    /// Both limits of staleness.
+    pub(crate) fn max_staleness(&self) -> MaxStaleness {
+        MaxStaleness { public: self.max_staleness_public, private: self.max_staleness_private }
     }
 }
 
@@ -101,6 +117,9 @@ impl fmt::Debug for Config {
             .field("announce_time", &self.announce_time)
             .field("shutdown_drain", &self.shutdown_drain)
             .field("connect_timeout", &self.connect_timeout)
+            .field("max_staleness_public", &self.max_staleness_public)
+            .field("max_staleness_private", &self.max_staleness_private)
+            .field("held_back_relist_interval", &self.held_back_relist_interval)
             .finish_non_exhaustive()
     }
 }

@@ -11,6 +11,7 @@
 //! | `table` | circuits by host and by port, and what a change of the registry means for them |
 //! | `circuit` | what one circuit needs at run time, and the connections that it has open |
 //! | `balance` | which target gets the next request |
+//! | `freshness` | how long ago what is served was confirmed, and whether that is too long |
 //! | `sync` | follows the registry, writes the table, says how far it is |
 //! | `api` | the worker API: health, metrics, status, sync |
 //! | `registration` | register, heartbeat and leave at the coordinator |
@@ -20,6 +21,8 @@
 //!
 //! * A connection is cut only by the end of its own circuit, of its own port, or of the edge.
 //! * `applied` is never ahead of the table and the listening sockets.
+//! * A registry that is away, empty, restored or somebody else's takes no circuit away; nor does one that stops naming
+//!   many at once. What nobody confirms for too long takes no new requests.
 //! * Only `listen` and `balance` know pingora; everything else is tested without it.
 //! * Nothing that [`run()`] starts outlives it, but for idle connections to targets: pingora's pool keeps those for
 //!   at most the idle time of a target connection.
@@ -29,6 +32,7 @@ mod backoff;
 mod balance;
 mod circuit;
 pub mod config;
+mod freshness;
 mod listen;
 mod metrics;
 mod registration;

@@ -4,7 +4,9 @@
 //! here, and counting on the way of a request never looks a label up.
 
 use prometheus::core::Collector;
-use prometheus::{Encoder as _, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use crate::sync::StaleReason;
 
 /// Why a request failed at its target, and the value of the label `reason`.
 const TARGET_FAULTS: [&str; 5] = ["resolve", "connect", "connect_timeout", "broken", "timeout"];
@@ -36,6 +38,11 @@ pub(crate) struct Metrics {
     pub(crate) events_applied: IntCounter,
     /// The registry revision that is applied.
     pub(crate) applied_revision: IntGauge,
+    /// Circuits that are served although the registry does not name them.
+    pub(crate) circuits_held_back: IntGauge,
+    /// How long ago a trusted registry was last followed; set when somebody asks.
+    pub(crate) registry_confirmed_age: IntGauge,
+    stale: [IntGauge; StaleReason::ALL.len()],
     requests: [IntCounter; 6],
     target_faults: [IntCounter; 5],
     skipped: [IntCounter; 3],
@@ -87,6 +94,8 @@ impl Metrics {
         let requests = vector(&registry, "requests_total", "Requests by class of the answer", "code_class")?;
         let target_faults = vector(&registry, "target_faults_total", "Attempts that failed at a target", "reason")?;
         let skipped = vector(&registry, "registry_values_skipped_total", "Registry values not understood", "reason")?;
+        let stale = IntGaugeVec::new(opts("stale", "Whether what is served is not confirmed, by reason"), &["reason"])?;
+        let stale = registered(&registry, stale)?;
         Ok(Self {
             circuits: gauge(&registry, "circuits", "Circuits in the table")?,
             circuits_refused: gauge(&registry, "circuits_refused", "Circuits that cannot be served here")?,
@@ -97,6 +106,13 @@ impl Metrics {
             relists: counter(&registry, "registry_relists_total", "Lists of the registry")?,
             events_applied: counter(&registry, "events_applied_total", "Registry changes applied")?,
             applied_revision: gauge(&registry, "applied_revision", "Registry revision that is applied")?,
+            circuits_held_back: gauge(&registry, "circuits_held_back", "Circuits that the registry stopped naming")?,
+            registry_confirmed_age: gauge(
+                &registry,
+                "registry_confirmed_age_seconds",
+                "How long ago a trusted registry was last followed",
+            )?,
+            stale: StaleReason::ALL.map(|reason| stale.with_label_values(&[reason.as_str()])),
             requests: CODE_CLASSES.map(|class| requests.with_label_values(&[class])),
             target_faults: TARGET_FAULTS.map(|reason| target_faults.with_label_values(&[reason])),
             skipped: SKIP_REASONS.map(|reason| skipped.with_label_values(&[reason])),
@@ -123,6 +139,13 @@ impl Metrics {
     pub(crate) fn count_skipped(&self, reason: SkipReason) {
         if let Some(counter) = self.skipped.get(reason as usize) {
             counter.inc();
+        }
+    }
+
+    /// What is served is not confirmed, for this reason, or it is.
+    pub(crate) fn set_stale(&self, reason: Option<StaleReason>) {
+        for (gauge, of) in self.stale.iter().zip(StaleReason::ALL) {
+            gauge.set(i64::from(reason == Some(of)));
         }
     }
 

@@ -27,6 +27,8 @@ pub(crate) enum Problem {
     TargetUnreachable,
     /// The circuit has no target at the moment.
     NoTarget,
+    /// The registry has not confirmed the circuit for too long.
+    Unconfirmed,
     /// The target did not answer in time.
     TargetTimeout,
 }
@@ -97,6 +99,12 @@ impl Problem {
                 "Application not ready",
                 "The application has no running instance at the moment. Try again shortly.",
             ),
+            Self::Unconfirmed => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unconfirmed",
+                "Application not confirmed",
+                "The proxy has not heard for a long time whether this address is still right. Try again later.",
+            ),
             Self::TargetTimeout => (
                 StatusCode::GATEWAY_TIMEOUT,
                 "target_timeout",
@@ -119,6 +127,7 @@ impl Problem {
         };
         let field = match self {
             Self::NoTarget => Some((RETRY_AFTER, HeaderValue::from_static("1"))),
+            Self::Unconfirmed => Some((RETRY_AFTER, HeaderValue::from_static("30"))),
             Self::MethodNotAllowed => Some((ALLOW, HeaderValue::from_static("GET, HEAD"))),
             Self::Unauthorized => Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
             _ => None,

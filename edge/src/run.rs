@@ -11,10 +11,11 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::api::Api;
 use crate::config::{Config, Listeners};
+use crate::freshness::Freshness;
 use crate::listen::{DynamicPorts, EdgeProxy, TrafficPort};
 use crate::metrics::Metrics;
 use crate::registration::Registrar;
-use crate::sync::{Applier, Follower, Progress};
+use crate::sync::{Applier, Follower, Progress, Standing};
 use crate::table::Table;
 
 /// Why an edge cannot run.
@@ -50,15 +51,17 @@ pub async fn run(
     let registrar = Registrar::new(&config, Arc::clone(&metrics))?;
     let table = Arc::new(Table::new());
     let (progress, position) = Progress::new();
+    let freshness = Arc::new(Freshness::new(config.max_staleness()));
     let (leaving, is_leaving) = watch::channel(false);
     let (stop, must_stop) = watch::channel(false);
 
-    let api = Api::new(&config, position, is_leaving, Arc::clone(&metrics));
-    let proxy = EdgeProxy::shared(Arc::clone(&table), api, Arc::clone(&metrics));
+    let api = Api::new(&config, position, Arc::clone(&freshness), is_leaving, Arc::clone(&metrics));
+    let proxy = EdgeProxy::shared(Arc::clone(&table), api, Arc::clone(&freshness), Arc::clone(&metrics));
     let (traffic, ports) = TrafficPort::open(listeners.traffic, config.port_address, proxy, &metrics)?;
 
     let applier = Applier::new(&config, table, ports, Arc::clone(&metrics));
-    let follower = Follower::new(registry, layout, applier, progress, metrics);
+    let standing = Standing::new(progress, Arc::clone(&freshness), Arc::clone(&metrics));
+    let follower = Follower::new(&config, registry, layout, applier, standing, freshness, metrics);
     // Sets end their tasks when they are dropped, so that an edge that is cancelled leaves none behind.
     let mut following: JoinSet<DynamicPorts> = JoinSet::new();
     following.spawn(follower.run(must_stop));

@@ -1,18 +1,20 @@
 //! Follows the registry: `list → diff → watch from the revision after → on any end, list again`.
 //!
-//! Invariant: `applied` advances only after the table and the sockets are as the registry says; a registry without a
-//! complete `meta` changes nothing.
+//! Invariant: `applied` advances only after the table and the sockets are as the registry says; a list that is not
+//! trusted changes nothing.
 
 mod apply;
 mod drains;
 mod progress;
 mod read;
+mod standing;
+mod trust;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use entities::ids::{CircuitKey, Epoch, Revision};
+use entities::ids::{CircuitKey, Revision};
 use entities::limits::MAX_REFUSALS;
 use entities::registry::layout::{Layout, Meta};
 use entities::registry::{Batch, Event, Listing, Registry, RegistryError, Watch};
@@ -21,12 +23,16 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::backoff::Backoff;
+use crate::config::Config;
+use crate::freshness::Freshness;
 use crate::listen::DynamicPorts;
 use crate::metrics::Metrics;
 use crate::table::ledger::Observation;
 pub(crate) use apply::Applier;
-pub(crate) use progress::{Position, Progress};
+pub(crate) use progress::{Position, Progress, StaleReason};
 use read::{Reader, Reading};
+pub(crate) use standing::Standing;
+pub(crate) use trust::Followed;
 
 /// Changes that are applied together at most; more would make the first of them wait.
 const MAX_BATCH_EVENTS: usize = 500;
@@ -46,17 +52,21 @@ pub(crate) struct Follower {
     layout: Layout,
     reader: Reader,
     applier: Applier,
-    progress: Progress,
+    standing: Standing,
+    freshness: Arc<Freshness>,
     metrics: Arc<Metrics>,
+    relist_held_back: Duration,
 }
 
 /// Why following ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ended {
-    /// The registry is not complete at this revision.
-    Incomplete(Revision),
+    /// The list at this revision is not trusted.
+    Distrusted(Revision),
     /// `meta` says that the registry is another one now.
     Replaced,
+    /// It is time to ask again for what the registry does not name.
+    HeldBack,
     /// The watch ended after it had brought something, or had lived for a while.
     Watch,
     /// The watch ended at once and brought nothing.
@@ -66,22 +76,27 @@ enum Ended {
 // === impl Follower ===
 
 impl Follower {
-    /// Will write what `registry` says through `applier`.
+    /// Will write what `registry` says through `applier`, for the edge that `config` describes.
     pub(crate) fn new(
+        config: &Config,
         registry: Arc<dyn Registry>,
         layout: Layout,
         applier: Applier,
-        progress: Progress,
+        standing: Standing,
+        freshness: Arc<Freshness>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let reader = Reader::new(layout.clone(), Arc::clone(&metrics));
-        Self { registry, layout, reader, applier, progress, metrics }
+        let reader = Reader::new(layout.clone(), config.authority.name.clone(), Arc::clone(&metrics));
+        let relist_held_back = config.held_back_relist_interval;
+        Self { registry, layout, reader, applier, standing, freshness, metrics, relist_held_back }
     }
 
     /// Follows until `stop`, and hands the ports back that are open then.
     pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> DynamicPorts {
+        let freshness = Arc::clone(&self.freshness);
         tokio::select! {
             () = self.follow_for_ever() => {}
+            () = freshness.watch_limits() => {}
             // An error means that the edge is gone, which is a reason to stop as well.
             _ = stop.wait_for(|must_stop| *must_stop) => {}
         }
@@ -93,8 +108,10 @@ impl Follower {
         let mut watch_backoff = Backoff::new(WATCH_BACKOFF.0, WATCH_BACKOFF.1);
         let mut has_been_barren = false;
         loop {
-            match self.follow().await {
-                Ok(Ended::Incomplete(revision)) => self.wait_for_meta(revision, backoff.next()).await,
+            let followed = self.follow().await;
+            self.standing.lose();
+            match followed {
+                Ok(Ended::Distrusted(revision)) => self.wait_for_meta(revision, backoff.next()).await,
                 // One end is a lost connection, a second in a row is a registry that takes no watch.
                 Ok(Ended::BarrenWatch) if has_been_barren => tokio::time::sleep(watch_backoff.next()).await,
                 Ok(ended) => {
@@ -104,6 +121,7 @@ impl Follower {
                     watch_backoff.reset();
                 }
                 Err(error) => {
+                    self.standing.unreachable(self.applier.held_back());
                     let wait = backoff.next();
                     tracing::warn!(%error, ?wait, "the registry does not answer, what is served stays");
                     tokio::time::sleep(wait).await;
@@ -118,28 +136,38 @@ impl Follower {
         self.metrics.relists.inc();
         let revision = listing.revision;
         let Some(meta) = self.apply_listing(listing).await else {
-            return Ok(Ended::Incomplete(revision));
+            return Ok(Ended::Distrusted(revision));
         };
         let mut watch = self.registry.watch(&self.layout.root(), revision.next()).await?;
+        self.standing.follow(self.applier.held_back());
         let began = Instant::now();
         let mut is_barren = true;
-        while let Some(batch) = next_batch(&mut watch).await {
+        loop {
+            let must_ask_again = self.applier.held_back() > 0;
+            let batch = tokio::select! {
+                batch = next_batch(&mut watch) => batch,
+                () = tokio::time::sleep_until(began + self.relist_held_back), if must_ask_again => {
+                    return Ok(Ended::HeldBack);
+                }
+            };
+            let Some(batch) = batch else { break };
             is_barren = false;
             if !self.apply_batch(batch, meta).await {
                 return Ok(Ended::Replaced);
             }
+            self.standing.follow(self.applier.held_back());
         }
         let is_barren = is_barren && began.elapsed() < MIN_WATCH_LIFE;
         Ok(if is_barren { Ended::BarrenWatch } else { Ended::Watch })
     }
 
-    /// Makes the table what the list says; `None` and no change if the list is not complete.
+    /// Makes the table what the list says; `None` and no change if the list is not trusted.
     async fn apply_listing(&mut self, listing: Listing) -> Option<Meta> {
         let mut meta = None;
-        let mut observations = Vec::with_capacity(listing.entries.len());
+        let mut observations = Vec::new();
         for (index, entry) in listing.entries.iter().enumerate() {
             match self.reader.read(&entry.key, Some(&entry.value)) {
-                Reading::Circuit(key, observation) => observations.push((key, observation)),
+                Reading::Circuit(key, observation) => self.note(key, observation, &mut observations),
                 Reading::Meta(found) => meta = found,
                 Reading::Other => {}
             }
@@ -147,14 +175,17 @@ impl Follower {
                 tokio::task::yield_now().await;
             }
         }
-        self.progress.forget_unless(meta.map(|meta| meta.epoch));
-        let Some(meta) = meta.filter(|meta| meta.complete) else {
-            tracing::info!(keys = listing.entries.len(), "the registry is not complete yet, what is served stays");
-            return None;
+        let epoch = meta.map(|meta| meta.epoch);
+        let meta = match trust::judge(self.standing.followed(), meta, listing.revision) {
+            Ok(meta) => meta,
+            Err(distrust) => {
+                self.standing.distrust(distrust, epoch, self.applier.held_back());
+                return None;
+            }
         };
         let circuits = observations.len();
         self.applier.apply_listing(observations).await;
-        self.advance(meta.epoch, listing.revision);
+        self.advance(meta, listing.revision);
         tracing::info!(circuits, revision = %listing.revision, epoch = %meta.epoch, "registry listed");
         Some(meta)
     }
@@ -169,20 +200,27 @@ impl Follower {
                 Event::Deleted { key, .. } => self.reader.read(key, None),
             };
             match reading {
-                Reading::Circuit(key, observation) => observations.push((key, observation)),
+                Reading::Circuit(key, observation) => self.note(key, observation, &mut observations),
                 Reading::Meta(meta) if meta != Some(current) => return false,
                 Reading::Meta(_) | Reading::Other => {}
             }
         }
         self.applier.apply_changes(observations).await;
         self.metrics.events_applied.inc_by(changes as u64);
-        self.advance(current.epoch, batch.revision);
+        self.advance(current, batch.revision);
         true
     }
 
-    fn advance(&self, epoch: Epoch, revision: Revision) {
-        self.metrics.applied_revision.set(i64::try_from(revision.0).unwrap_or(i64::MAX));
-        self.progress.advance(epoch, revision, self.applier.refusals(MAX_REFUSALS));
+    /// Keeps what means something here: of a registry with many authorities most does not.
+    fn note(&self, key: CircuitKey, observation: Observation, observations: &mut Vec<(CircuitKey, Observation)>) {
+        if matches!(observation, Observation::Open(_)) || self.applier.knows(&key) {
+            observations.push((key, observation));
+        }
+    }
+
+    fn advance(&mut self, meta: Meta, revision: Revision) {
+        let followed = Followed { installation_id: meta.installation_id, epoch: meta.epoch, revision };
+        self.standing.advance(followed, self.applier.refusals(MAX_REFUSALS));
     }
 
     /// Until `meta` changes after `revision`, at most `wait`.

@@ -26,6 +26,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
 
 use crate::api::Api;
+use crate::freshness::Freshness;
 use crate::metrics::Metrics;
 use crate::table::Table;
 pub(super) use context::CONNECTION;
@@ -41,6 +42,7 @@ const POOL_SIZE_PER_THREAD: usize = 2048;
 pub(crate) struct EdgeProxy {
     table: Arc<Table>,
     api: Api,
+    freshness: Arc<Freshness>,
     metrics: Arc<Metrics>,
 }
 
@@ -51,14 +53,14 @@ pub(crate) type SharedProxy = Arc<HttpProxy<EdgeProxy>>;
 
 impl EdgeProxy {
     /// The proxy of an edge that serves `table`, with the worker API beside it.
-    pub(crate) fn shared(table: Arc<Table>, api: Api, metrics: Arc<Metrics>) -> SharedProxy {
+    pub(crate) fn shared(table: Arc<Table>, api: Api, freshness: Arc<Freshness>, metrics: Arc<Metrics>) -> SharedProxy {
         let settings = ServerConf {
             threads: available_parallelism().map_or(1, usize::from),
             upstream_keepalive_pool_size: POOL_SIZE_PER_THREAD,
             max_retries: MAX_ATTEMPTS,
             ..ServerConf::default()
         };
-        Arc::new(http_proxy(&Arc::new(settings), Self { table, api, metrics }))
+        Arc::new(http_proxy(&Arc::new(settings), Self { table, api, freshness, metrics }))
     }
 }
 

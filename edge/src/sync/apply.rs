@@ -11,6 +11,7 @@ use entities::authority::Authority;
 use entities::circuit::Versioned;
 use entities::ids::CircuitKey;
 use entities::worker::Refusal;
+use tokio::time::Instant;
 
 use super::drains::Drains;
 use crate::circuit::{Lifetime, LiveCircuit};
@@ -40,7 +41,7 @@ impl Applier {
     /// Writes `table` for the edge that `config` describes.
     pub(crate) fn new(config: &Config, table: Arc<Table>, ports: DynamicPorts, metrics: Arc<Metrics>) -> Self {
         Self {
-            ledger: Ledger::new(config.authority.name.clone()),
+            ledger: Ledger::new(config.authority.name.clone(), config.max_staleness()),
             table,
             ports,
             drains: Drains::new(config.drain_time, Arc::clone(&metrics)),
@@ -55,6 +56,16 @@ impl Applier {
         self.ledger.refusals(limit)
     }
 
+    /// How many circuits are served that the registry does not name.
+    pub(super) fn held_back(&self) -> usize {
+        self.ledger.held_back()
+    }
+
+    /// Whether anything follows from news about `key`, whatever they are but a circuit to be served.
+    pub(super) fn knows(&self, key: &CircuitKey) -> bool {
+        self.ledger.knows(key)
+    }
+
     /// The ports that are open, for whoever closes them.
     pub(super) fn into_ports(self) -> DynamicPorts {
         self.ports
@@ -62,13 +73,13 @@ impl Applier {
 
     /// Makes the table what a whole list says.
     pub(super) async fn apply_listing(&mut self, observations: Vec<(CircuitKey, Observation)>) {
-        let plan = self.ledger.plan_listing(observations);
+        let plan = self.ledger.plan_listing(observations, Instant::now());
         self.carry_out(plan).await;
     }
 
     /// Applies changes.
     pub(super) async fn apply_changes(&mut self, observations: Vec<(CircuitKey, Observation)>) {
-        let plan = self.ledger.plan(observations);
+        let plan = self.ledger.plan(observations, Instant::now());
         self.carry_out(plan).await;
     }
 

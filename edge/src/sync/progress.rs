@@ -7,6 +7,7 @@ use std::sync::Arc;
 use entities::ids::{Epoch, Revision};
 use entities::worker::Refusal;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// How far the edge is.
 #[derive(Debug, Clone, Default)]
@@ -17,13 +18,60 @@ pub(crate) struct Position {
     pub(crate) applied: Revision,
     /// Circuits that cannot be served here.
     pub(crate) refused: Arc<[Refusal]>,
-    /// Whether a complete list has ever been applied.
+    /// Whether there is something to serve from: a complete list or a snapshot.
     pub(crate) is_ready: bool,
+    /// Why what is served may not be what should be.
+    pub(crate) stale: Option<Stale>,
+    /// Circuits that are served although the registry does not name them.
+    pub(crate) held_back: usize,
+}
+
+/// What is served is not confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stale {
+    /// Why.
+    pub(crate) reason: StaleReason,
+    /// For how long, whatever the reasons were.
+    pub(crate) since: Instant,
+}
+
+/// Why what is served is not confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StaleReason {
+    /// The registry does not answer.
+    Unreachable,
+    /// The registry is empty or being filled.
+    Incomplete,
+    /// The registry belongs to another installation.
+    OtherInstallation,
+    /// The registry went back.
+    Restored,
+    /// The registry stopped naming too many circuits at once.
+    MassRemoval,
 }
 
 /// The writing end.
 #[derive(Debug)]
 pub(crate) struct Progress(watch::Sender<Position>);
+
+// === impl StaleReason ===
+
+impl StaleReason {
+    /// Every reason.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Unreachable, Self::Incomplete, Self::OtherInstallation, Self::Restored, Self::MassRemoval];
+
+    /// The word in answers and labels.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Incomplete => "incomplete",
+            Self::OtherInstallation => "other_installation",
+            Self::Restored => "restored",
+            Self::MassRemoval => "mass_removal",
+        }
+    }
+}
 
 // === impl Position ===
 
@@ -45,8 +93,17 @@ impl Progress {
 
     /// Everything up to `revision` of `epoch` is applied.
     pub(crate) fn advance(&self, epoch: Epoch, revision: Revision, refused: Vec<Refusal>) {
-        let refused = refused.into();
-        self.0.send_replace(Position { epoch: Some(epoch), applied: revision, refused, is_ready: true });
+        self.0.send_modify(|position| {
+            position.epoch = Some(epoch);
+            position.applied = revision;
+            position.refused = refused.into();
+            position.is_ready = true;
+        });
+    }
+
+    /// What the snapshot says is in the table; nothing of it counts as applied.
+    pub(crate) fn serve_from_snapshot(&self) {
+        self.0.send_modify(|position| position.is_ready = true);
     }
 
     /// The registry is not the one any more that `applied` counts in. What is served stays.
@@ -59,6 +116,20 @@ impl Progress {
             }
             is_other
         });
+    }
+
+    /// Whether, and why, what is served is not confirmed; `true` if that is news.
+    pub(crate) fn set_stale(&self, reason: Option<StaleReason>, held_back: usize) -> bool {
+        let mut is_news = false;
+        self.0.send_if_modified(|position| {
+            is_news = position.stale.map(|stale| stale.reason) != reason;
+            let has_changed = is_news || position.held_back != held_back;
+            let since = position.stale.map(|stale| stale.since);
+            position.stale = reason.map(|reason| Stale { reason, since: since.unwrap_or_else(Instant::now) });
+            position.held_back = held_back;
+            has_changed
+        });
+        is_news
     }
 }
 
@@ -78,5 +149,25 @@ mod tests {
         let position = reader.borrow().clone();
         assert!(!position.has_applied(epoch, Revision(0)));
         assert!(position.is_ready);
+    }
+
+    #[test]
+    fn a_snapshot_makes_ready_and_nothing_applied() {
+        let (progress, reader) = Progress::new();
+        progress.serve_from_snapshot();
+        assert!(reader.borrow().is_ready);
+        assert_eq!((reader.borrow().epoch, reader.borrow().applied), (None, Revision(0)));
+    }
+
+    #[test]
+    fn another_reason_goes_on_from_when_the_first_began() {
+        let (progress, reader) = Progress::new();
+        assert!(progress.set_stale(Some(StaleReason::Unreachable), 0));
+        let since = reader.borrow().stale.expect("stale").since;
+        assert!(!progress.set_stale(Some(StaleReason::Unreachable), 0));
+        assert!(progress.set_stale(Some(StaleReason::Incomplete), 0));
+        assert_eq!(reader.borrow().stale, Some(Stale { reason: StaleReason::Incomplete, since }));
+        assert!(progress.set_stale(None, 0));
+        assert_eq!(reader.borrow().stale, None);
     }
 }

@@ -1,11 +1,13 @@
 //! Reads registry keys and values.
 //!
-//! Invariant: a value that cannot be read is counted, logged and skipped, and what stands for its key stays.
+//! Invariant: a value that cannot be read is counted, logged and skipped, and what stands for its key stays. Of a
+//! circuit of another authority no part is kept.
 
 use std::sync::Arc;
 
-use entities::ids::CircuitKey;
-use entities::registry::layout::{CircuitState, EnvelopeError, Layout, Meta, Place};
+use entities::ids::{AuthorityName, CircuitKey};
+use entities::registry::layout::{CircuitState, EnvelopeError, Layout, Meta, Place, SCHEMA};
+use serde::Deserialize;
 
 use crate::metrics::{Metrics, SkipReason};
 use crate::table::ledger::Observation;
@@ -13,6 +15,7 @@ use crate::table::ledger::Observation;
 /// Reads keys under one layout.
 pub(super) struct Reader {
     layout: Layout,
+    authority: AuthorityName,
     metrics: Arc<Metrics>,
 }
 
@@ -27,11 +30,25 @@ pub(super) enum Reading {
     Other,
 }
 
+/// As much of an envelope as tells whose circuit is in it.
+#[derive(Deserialize)]
+struct Glance<'a> {
+    schema: u32,
+    #[serde(borrow)]
+    circuit: Option<Owner<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Owner<'a> {
+    authority: &'a str,
+}
+
 // === impl Reader ===
 
 impl Reader {
-    pub(super) fn new(layout: Layout, metrics: Arc<Metrics>) -> Self {
-        Self { layout, metrics }
+    /// Reads for an edge that serves `authority`.
+    pub(super) fn new(layout: Layout, authority: AuthorityName, metrics: Arc<Metrics>) -> Self {
+        Self { layout, authority, metrics }
     }
 
     /// Reads a key with its value, or without one if the key is gone.
@@ -56,6 +73,9 @@ impl Reader {
     }
 
     fn read_circuit(&self, key: &CircuitKey, value: &[u8]) -> Observation {
+        if self.is_elsewhere(value) {
+            return Observation::Elsewhere;
+        }
         match CircuitState::decode(value) {
             Ok(CircuitState::Open(versioned)) if versioned.circuit.key == *key => Observation::Open(versioned),
             Ok(CircuitState::Open(versioned)) => {
@@ -71,6 +91,56 @@ impl Reader {
                 tracing::warn!(%key, %error, "a registry value cannot be read, what stands for its key stays");
                 Observation::Unreadable
             }
+        }
+    }
+
+    /// Whether the value is a circuit of another authority. What cannot be read like this is read as a whole.
+    fn is_elsewhere(&self, value: &[u8]) -> bool {
+        let glance: Option<Glance<'_>> = serde_json::from_slice(value).ok();
+        glance.filter(|glance| glance.schema == SCHEMA).and_then(|glance| glance.circuit).is_some_and(|circuit| {
+            // What is no name at all is a fault, not a neighbour.
+            circuit.authority != self.authority.as_str() && circuit.authority.parse::<AuthorityName>().is_ok()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader() -> Reader {
+        let metrics = Arc::new(Metrics::new().expect("names are valid"));
+        Reader::new(Layout::default(), "main".parse().expect("valid"), metrics)
+    }
+
+    /// The circuit is not even looked at: it has nothing that this program needs.
+    #[test]
+    fn of_a_circuit_of_another_authority_nothing_but_the_authority_is_read() {
+        let value =
+            br#"{"schema":1,"generation":3,"circuit":{"authority":"other","frontend":{"mode":"carrier pigeon"}}}"#;
+        let reading = reader().read("/appproxy/circuits/s1:web", Some(value));
+        assert!(matches!(reading, Reading::Circuit(_, Observation::Elsewhere)), "{reading:?}");
+    }
+
+    #[test]
+    fn what_is_no_neighbour_is_read_as_a_whole() {
+        let reader = reader();
+        for (value, is_closed) in [
+            (&br#"{"schema":1,"generation":3,"closed":true}"#[..], true),
+            (br#"{"schema":2,"generation":3,"circuit":{"authority":"other"}}"#, false),
+            (br#"{"schema":1,"generation":3,"circuit":{"authority":"main"}}"#, false),
+            (br#"{"schema":1,"generation":3,"circuit":{"authority":"No Name"}}"#, false),
+            (b"{", false),
+        ] {
+            let Reading::Circuit(_, observation) = reader.read("/appproxy/circuits/s1:web", Some(value)) else {
+                unreachable!("the key is a circuit's")
+            };
+            let is_expected = match observation {
+                Observation::Closed(_) => is_closed,
+                Observation::Unreadable => !is_closed,
+                _ => false,
+            };
+            assert!(is_expected, "{observation:?} for {}", String::from_utf8_lossy(value));
         }
     }
 }

@@ -1,7 +1,9 @@
 //! What a change of the registry means for the table: a pure core that takes observations and plans changes.
 //!
-//! Invariant: every slot has at most one owner, and every circuit that is served or refused belongs to this edge's
-//! authority.
+//! Invariant: every slot has at most one owner, every circuit that is served or refused belongs to this edge's
+//! authority, and what is held back is served.
+
+mod held;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -9,7 +11,11 @@ use entities::circuit::Versioned;
 use entities::ids::{AuthorityName, CircuitId, CircuitKey, Generation};
 use entities::worker::{Refusal, RefusalCode};
 
+use tokio::time::Instant;
+
 use super::Slot;
+use crate::freshness::MaxStaleness;
+use held::{Absent, Held};
 
 /// What is served and what cannot be.
 #[derive(Debug)]
@@ -18,6 +24,10 @@ pub(crate) struct Ledger {
     served: HashMap<CircuitKey, Served>,
     owners: HashMap<Slot, CircuitKey>,
     refused: BTreeMap<CircuitKey, (Generation, RefusalCode)>,
+    held: Held,
+    limits: MaxStaleness,
+    /// What the snapshot says, until the first list that is trusted or until it has to be served.
+    remembered: HashMap<CircuitKey, Versioned>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +35,7 @@ struct Served {
     id: CircuitId,
     generation: Generation,
     slot: Slot,
+    is_public: bool,
 }
 
 /// What the registry says about a key.
@@ -34,6 +45,8 @@ pub(crate) enum Observation {
     Open(Box<Versioned>),
     /// It was closed by this generation.
     Closed(Generation),
+    /// It belongs to another authority.
+    Elsewhere,
     /// There is no such key any more.
     Gone,
     /// There is a value that cannot be read: what stands stays.
@@ -49,6 +62,17 @@ pub(crate) struct Plan {
     pub(crate) changing: Vec<Versioned>,
     /// Circuits that take slots which are free by now.
     pub(crate) entering: Vec<Versioned>,
+    /// Circuits of the snapshot that have ended before they were served in this run.
+    pub(crate) forgotten: Vec<CircuitKey>,
+}
+
+/// A plan that is being made.
+#[derive(Default)]
+struct Draft {
+    plan: Plan,
+    /// All leave before any enters: in one batch a slot may pass from one circuit to another.
+    entering: Vec<(CircuitKey, Versioned)>,
+    gone: Vec<CircuitKey>,
 }
 
 /// A circuit that leaves its slot.
@@ -65,14 +89,32 @@ pub(crate) struct Leaving {
 // === impl Ledger ===
 
 impl Ledger {
-    /// An empty ledger of an edge that serves `authority`.
-    pub(crate) fn new(authority: AuthorityName) -> Self {
-        Self { authority, served: HashMap::new(), owners: HashMap::new(), refused: BTreeMap::new() }
+    /// An empty ledger of an edge that serves `authority`; removals are held back for `limits` at most.
+    pub(crate) fn new(authority: AuthorityName, limits: MaxStaleness) -> Self {
+        Self {
+            authority,
+            served: HashMap::new(),
+            owners: HashMap::new(),
+            refused: BTreeMap::new(),
+            held: Held::default(),
+            limits,
+            remembered: HashMap::new(),
+        }
     }
 
     /// How many circuits are served.
     pub(crate) fn served(&self) -> usize {
         self.served.len()
+    }
+
+    /// How many of them the registry does not name.
+    pub(crate) fn held_back(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether anything follows from news about `key`, whatever they are but a circuit to be served.
+    pub(crate) fn knows(&self, key: &CircuitKey) -> bool {
+        self.served.contains_key(key) || self.refused.contains_key(key) || self.remembered.contains_key(key)
     }
 
     /// Circuits that cannot be served here, at most `limit`.
@@ -90,58 +132,101 @@ impl Ledger {
         self.refused.len()
     }
 
-    /// Plans what a whole list means: what it does not name is gone.
-    pub(crate) fn plan_listing(&mut self, mut observations: Vec<(CircuitKey, Observation)>) -> Plan {
+    /// Takes note of what the snapshot says. It is not served: the first list may know better.
+    pub(crate) fn remember(&mut self, circuits: Vec<Versioned>) {
+        let is_ours = |versioned: &Versioned| versioned.circuit.authority == self.authority;
+        let ours = circuits.into_iter().filter(is_ours);
+        self.remembered = ours.map(|versioned| (versioned.circuit.key.clone(), versioned)).collect();
+    }
+
+    /// Plans to serve what the snapshot says, because no list can be had.
+    pub(crate) fn plan_remembered(&mut self) -> Plan {
+        let mut draft =
+            Draft { entering: std::mem::take(&mut self.remembered).into_iter().collect(), ..Draft::default() };
+        self.enter_all(&mut draft);
+        draft.plan
+    }
+
+    /// Plans what a whole list means: what it does not name is gone, unless that is too much to be believed.
+    pub(crate) fn plan_listing(&mut self, observations: Vec<(CircuitKey, Observation)>, now: Instant) -> Plan {
+        let known = self.served.len() + self.remembered.len();
         let named: HashSet<&CircuitKey> = observations.iter().map(|(key, _)| key).collect();
-        let is_gone = |key: &&CircuitKey| !named.contains(*key);
-        let gone: Vec<CircuitKey> = self.served.keys().chain(self.refused.keys()).filter(is_gone).cloned().collect();
-        observations.extend(gone.into_iter().map(|key| (key, Observation::Gone)));
-        self.plan(observations)
+        let is_absent = |key: &&CircuitKey| !named.contains(*key);
+        let mut gone: Vec<CircuitKey> = self.served.keys().filter(is_absent).cloned().collect();
+        let refused: Vec<CircuitKey> = self.refused.keys().filter(is_absent).cloned().collect();
+        gone.extend(self.remembered.keys().filter(is_absent).cloned());
+        let mut draft = Draft { gone, ..Draft::default() };
+        for key in refused {
+            self.refused.remove(&key);
+        }
+        let unreadable: Vec<CircuitKey> = observations
+            .iter()
+            .filter(|(_, observation)| matches!(observation, Observation::Unreadable))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for (key, observation) in observations {
+            self.take(key, observation, &mut draft);
+        }
+        self.remove(known, &mut draft, now);
+        self.enter_all(&mut draft);
+        self.settle_remembered(unreadable, &mut draft);
+        draft.plan
     }
 
     /// Plans what changes mean, at most one for each key.
-    pub(crate) fn plan(&mut self, observations: Vec<(CircuitKey, Observation)>) -> Plan {
-        let mut plan = Plan::default();
-        // All leave before any enters: in one batch a slot may pass from one circuit to another.
-        let mut entering = Vec::new();
+    pub(crate) fn plan(&mut self, observations: Vec<(CircuitKey, Observation)>, now: Instant) -> Plan {
+        let (known, held) = (self.served.len(), self.held.len());
+        let mut draft = Draft::default();
         for (key, observation) in observations {
-            match observation {
-                Observation::Open(versioned) if versioned.circuit.authority == self.authority => {
-                    self.plan_open(key, *versioned, &mut plan, &mut entering);
-                }
-                Observation::Open(_) | Observation::Gone => self.leave(&key, false, &mut plan),
-                Observation::Closed(generation) => {
-                    let is_late = self.served.get(&key).is_some_and(|served| generation < served.generation);
-                    if !is_late {
-                        self.leave(&key, false, &mut plan);
-                    }
-                }
-                Observation::Unreadable => {}
-            }
+            self.take(key, observation, &mut draft);
         }
-        for (key, versioned) in entering {
-            self.enter(key, versioned, &mut plan);
+        if !draft.gone.is_empty() || self.held.len() != held {
+            let newly_gone: HashSet<&CircuitKey> = draft.gone.iter().collect();
+            let still: Vec<_> = self.held.keys().filter(|key| !newly_gone.contains(*key)).cloned().collect();
+            draft.gone.extend(still);
+            self.remove(known, &mut draft, now);
         }
-        plan
+        self.enter_all(&mut draft);
+        draft.plan
     }
 
     /// Notes that a circuit which was to enter could not be served.
     pub(crate) fn refuse(&mut self, key: CircuitKey, code: RefusalCode) {
         if let Some(served) = self.served.remove(&key) {
             self.owners.remove(&served.slot);
+            self.held.release(&key);
             self.refused.insert(key, (served.generation, code));
         }
     }
 
-    fn plan_open(
-        &mut self,
-        key: CircuitKey,
-        versioned: Versioned,
-        plan: &mut Plan,
-        entering: &mut Vec<(CircuitKey, Versioned)>,
-    ) {
+    fn take(&mut self, key: CircuitKey, observation: Observation, draft: &mut Draft) {
+        if matches!(observation, Observation::Gone) {
+            if self.served.contains_key(&key) {
+                draft.gone.push(key);
+            } else {
+                self.refused.remove(&key);
+            }
+            return;
+        }
+        self.held.release(&key);
+        match observation {
+            Observation::Open(versioned) if versioned.circuit.authority == self.authority => {
+                self.plan_open(key, *versioned, draft);
+            }
+            Observation::Open(_) | Observation::Elsewhere => self.leave(&key, false, &mut draft.plan),
+            Observation::Closed(generation) => {
+                let is_late = self.served.get(&key).is_some_and(|served| generation < served.generation);
+                if !is_late {
+                    self.leave(&key, false, &mut draft.plan);
+                }
+            }
+            Observation::Gone | Observation::Unreadable => {}
+        }
+    }
+
+    fn plan_open(&mut self, key: CircuitKey, versioned: Versioned, draft: &mut Draft) {
         let Some(served) = self.served.get_mut(&key) else {
-            entering.push((key, versioned));
+            draft.entering.push((key, versioned));
             return;
         };
         let is_same_life = served.id == versioned.circuit.id;
@@ -151,30 +236,80 @@ impl Ledger {
         }
         if is_same_life && served.slot == Slot::of(&versioned.circuit.frontend) {
             served.generation = versioned.generation;
-            plan.changing.push(versioned);
+            served.is_public = versioned.circuit.access.public;
+            draft.plan.changing.push(versioned);
         } else {
-            self.leave(&key, is_same_life, plan);
-            entering.push((key, versioned));
+            self.leave(&key, is_same_life, &mut draft.plan);
+            draft.entering.push((key, versioned));
         }
+    }
+
+    /// Removes what is gone, as far as it is believed to be; `known` circuits there were.
+    fn remove(&mut self, known: usize, draft: &mut Draft, now: Instant) {
+        let is_public = |key: &CircuitKey| match (self.served.get(key), self.remembered.get(key)) {
+            (Some(served), _) => served.is_public,
+            (None, Some(versioned)) => versioned.circuit.access.public,
+            (None, None) => true,
+        };
+        let absent = std::mem::take(&mut draft.gone);
+        let absent = absent.into_iter().map(|key| Absent { is_public: is_public(&key), key }).collect();
+        for key in self.held.judge(known, absent, self.limits, now) {
+            self.leave(&key, false, &mut draft.plan);
+        }
+    }
+
+    /// After the first list the snapshot has nothing more to say, but for what is held back or could not be read.
+    fn settle_remembered(&mut self, unreadable: Vec<CircuitKey>, draft: &mut Draft) {
+        let mut remembered = std::mem::take(&mut self.remembered);
+        if remembered.is_empty() {
+            return;
+        }
+        let held: Vec<CircuitKey> = self.held.keys().cloned().collect();
+        for key in unreadable.into_iter().chain(held) {
+            let Some(versioned) = remembered.remove(&key) else { continue };
+            let is_free = !self.owners.contains_key(&Slot::of(&versioned.circuit.frontend));
+            if is_free {
+                self.enter(key, versioned, &mut draft.plan);
+            } else {
+                self.held.release(&key);
+                draft.plan.forgotten.push(key);
+            }
+        }
+        let forgotten = remembered.into_keys().filter(|key| !self.served.contains_key(key));
+        draft.plan.forgotten.extend(forgotten);
     }
 
     fn leave(&mut self, key: &CircuitKey, is_moving: bool, plan: &mut Plan) {
         self.refused.remove(key);
+        self.held.release(key);
         if let Some(served) = self.served.remove(key) {
             self.owners.remove(&served.slot);
             plan.leaving.push(Leaving { key: key.clone(), slot: served.slot, is_moving });
         }
     }
 
+    fn enter_all(&mut self, draft: &mut Draft) {
+        for (key, versioned) in std::mem::take(&mut draft.entering) {
+            self.enter(key, versioned, &mut draft.plan);
+        }
+    }
+
     fn enter(&mut self, key: CircuitKey, versioned: Versioned, plan: &mut Plan) {
         let slot = Slot::of(&versioned.circuit.frontend);
-        if self.owners.contains_key(&slot) {
-            self.refused.insert(key, (versioned.generation, RefusalCode::SlotTaken));
-            return;
+        match self.owners.get(&slot).cloned() {
+            // The registry does not name the owner, and it gave the slot away.
+            Some(owner) if self.held.contains(&owner) => self.leave(&owner, false, plan),
+            Some(_) => {
+                self.refused.insert(key, (versioned.generation, RefusalCode::SlotTaken));
+                return;
+            }
+            None => {}
         }
         self.refused.remove(&key);
         self.owners.insert(slot.clone(), key.clone());
-        self.served.insert(key, Served { id: versioned.circuit.id, generation: versioned.generation, slot });
+        let is_public = versioned.circuit.access.public;
+        let served = Served { id: versioned.circuit.id, generation: versioned.generation, slot, is_public };
+        self.served.insert(key, served);
         plan.entering.push(versioned);
     }
 }

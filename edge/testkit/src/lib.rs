@@ -7,7 +7,7 @@
 //! | [`origin`] | an application that says back what it received, and echoes over WebSocket |
 //! | [`client`], [`websocket`], [`raw`] | clients: HTTP, WebSocket, bytes as they are |
 //! | [`coordinator`] | a stub that takes registrations and heartbeats |
-//! | [`registry`], [`registry_contract`] | a registry that is some way off; what every registry must do |
+//! | [`registry`], [`registry_contract`] | a registry that is some way off, one that comes and goes; what every registry must do |
 //! | [`mod@etcd`], [`postgres`] | the real ones, on free ports and in folders of their own |
 //! | [`ports`], [`clock`], [`wait`] | free and dead ports, a clock that tests turn, waiting with a deadline |
 //!

@@ -1,6 +1,8 @@
-//! A registry that is some way off.
+//! Registries that are some way off, or that come and go.
 //!
-//! Invariant: it delivers the same batches in the same order as the one that it wraps, each a fixed time later.
+//! Invariant: a late one delivers the same batches in the same order as the one that it wraps, each a fixed time later.
+
+mod switched;
 
 use std::time::Duration;
 
@@ -10,6 +12,8 @@ use entities::registry::memory::MemoryRegistry;
 use entities::registry::{Entry, LeaseId, Listing, Registry, RegistryError, Swap, Watch, Write};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+
+pub use switched::{SwitchedRegistry, copy_of};
 
 /// Writes are seen at once by those who read, and late by those who watch: as with a network in between.
 #[derive(Debug, Clone)]

@@ -19,6 +19,7 @@ use entities::target::Target;
 use entities::worker::SyncReport;
 use testkit::client::client;
 use testkit::coordinator::StubCoordinator;
+use testkit::registry::SwitchedRegistry;
 use testkit::wait::within;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -28,11 +29,14 @@ pub(crate) const WORKER_KEY: &str = "worker-key-of-the-test";
 /// A running edge and everything around it.
 pub(crate) struct TestEdge {
     pub(crate) address: SocketAddr,
+    /// What the test writes.
     pub(crate) registry: MemoryRegistry,
+    /// Through which the edge sees it.
+    pub(crate) line: SwitchedRegistry,
     pub(crate) layout: Layout,
     pub(crate) coordinator: StubCoordinator,
     pub(crate) epoch: Epoch,
-    installation_id: InstallationId,
+    pub(crate) installation_id: InstallationId,
     generations: Mutex<HashMap<CircuitKey, u64>>,
     shutdown: watch::Sender<bool>,
     running: JoinHandle<Result<(), RunError>>,
@@ -69,10 +73,11 @@ impl TestEdge {
         change(&mut config);
         let (shutdown, must_stop) = watch::channel(false);
         let registry = MemoryRegistry::new();
+        let line = SwitchedRegistry::new(registry.clone());
         let layout = Layout::default();
         let running = tokio::spawn(edge::run(
             config,
-            Arc::new(registry.clone()),
+            Arc::new(line.clone()),
             layout.clone(),
             Listeners { traffic: listener },
             must_stop,
@@ -80,6 +85,7 @@ impl TestEdge {
         Self {
             address,
             registry,
+            line,
             layout,
             coordinator,
             epoch: Epoch::random(),
@@ -143,6 +149,26 @@ impl TestEdge {
     pub(crate) async fn publish_closed(&self, circuit: &Circuit) -> Revision {
         let state = CircuitState::Closed { generation: self.next_generation(&circuit.key) };
         self.put(&self.layout.circuit(&circuit.key), state.encode().expect("fits")).await
+    }
+
+    /// Deletes a circuit's key without a trace.
+    pub(crate) async fn delete(&self, circuit: &Circuit) {
+        let key = self.layout.circuit(&circuit.key);
+        let (entry, _) = self.registry.get(&key).await.expect("in memory");
+        self.registry.delete(&key, entry.expect("published").revision).await.expect("in memory");
+    }
+
+    /// The edge follows `other` from now on, and the test writes it.
+    pub(crate) fn exchange_registry(&mut self, other: MemoryRegistry) {
+        self.line.exchange(other.clone());
+        self.registry = other;
+    }
+
+    /// What readiness says about being stale; null if the edge is not.
+    pub(crate) async fn stale(&self) -> serde_json::Value {
+        let response = self.get("127.0.0.1", "/health/readyz").await;
+        assert_eq!(response.status(), 200);
+        response.json::<serde_json::Value>().await.expect("JSON")["stale"].take()
     }
 
     fn next_generation(&self, key: &CircuitKey) -> Generation {

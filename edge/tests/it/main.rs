@@ -9,6 +9,7 @@
 )]
 
 mod churn;
+mod distrust;
 mod faults;
 mod harness;
 mod headers;
