@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use entities::authority::Authority;
@@ -49,6 +50,8 @@ pub struct Config {
     pub max_staleness_public: Duration,
     /// The same for a private circuit.
     pub max_staleness_private: Duration,
+    /// Where the circuits that are served are kept for a restart; `None` keeps them nowhere.
+    pub data_dir: Option<PathBuf>,
     /// How often the registry is asked again about circuits that it stopped naming, too many at once to be believed.
     pub held_back_relist_interval: Duration,
 }
@@ -89,6 +92,7 @@ impl Config {
             connect_timeout: Duration::from_secs(3),
             max_staleness_public: Duration::from_secs(24 * 3600),
             max_staleness_private: Duration::from_secs(3600),
+            data_dir: None,
             held_back_relist_interval: Duration::from_secs(30),
         }
     }

@@ -5,6 +5,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`config`] | what an edge is told from outside |
+//! | [`cli`], [`settings`] | the command line of `appproxy-edge`, and its configuration file |
 //! | `run` | the life of one edge: start, serve, leave |
 //! | `listen` | sockets: the traffic port, dynamic ports, the connections on them |
 //! | `listen::proxy` | the `ProxyHttp` phases, one file a concern |
@@ -31,6 +32,7 @@ mod api;
 mod backoff;
 mod balance;
 mod circuit;
+pub mod cli;
 pub mod config;
 mod freshness;
 mod listen;
@@ -38,6 +40,7 @@ mod metrics;
 mod registration;
 mod reply;
 mod run;
+pub mod settings;
 mod sync;
 mod table;
 

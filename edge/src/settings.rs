@@ -1,0 +1,231 @@
+//! The configuration file of `appproxy-edge`.
+//!
+//! Invariant: `sample.toml` is a file that this reads, with every key and its default.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use entities::authority::{Authority, DomainFrontends, PortFrontends, PortRange, Scheme};
+use entities::host::HostName;
+use entities::ids::{AuthorityName, Port, WorkerId};
+use entities::target::TargetHost;
+use http::Uri;
+use program::log::LogSettings;
+use program::registry::RegistrySettings;
+use program::settings::{SettingFaults, Settings};
+
+use crate::config::Config;
+
+/// A commented configuration file.
+pub const SAMPLE: &str = include_str!("../sample.toml");
+
+/// The ports that circuits may get unless the file says otherwise.
+const DEFAULT_PORTS: &str = "30000-30999";
+
+/// What the file says.
+#[derive(Debug, Clone)]
+pub struct EdgeSettings {
+    /// Where subdomain traffic comes in.
+    pub traffic: SocketAddr,
+    /// How the edge runs.
+    pub config: Config,
+    /// Where the registry is.
+    pub registry: RegistrySettings,
+    /// What is logged.
+    pub log: LogSettings,
+}
+
+/// Reads the whole file.
+///
+/// # Errors
+/// Every fault.
+pub fn read(mut settings: Settings<'_>) -> Result<EdgeSettings, SettingFaults> {
+    let traffic = settings.or("listen", "traffic", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 6130)));
+    let worker_id: Option<WorkerId> = settings.required("worker", "id");
+    let authority = read_authority(&mut settings, traffic);
+    let api_url = read_url(&mut settings, "worker", "api_url");
+    let coordinator_url = read_url(&mut settings, "coordinator", "url");
+    let key = settings.secret("coordinator", "key");
+    if key.is_none() {
+        settings.refuse("coordinator", "key", "is required; key_file names a file with it");
+    }
+    let registry = RegistrySettings::read(&mut settings);
+    let data_dir: Option<PathBuf> = settings.required("data", "dir");
+    let base = worker_id.zip(authority).zip(api_url.clone()).zip(coordinator_url).zip(key);
+    let config = base.map(|((((worker_id, authority), api_url), coordinator_url), key)| {
+        Config::new(worker_id, authority, api_url.0, coordinator_url.0, key.expose().to_owned())
+    });
+    let over = Over::read(&mut settings);
+    let log = LogSettings::read(&mut settings);
+    let config = config.map(|config| Config {
+        data_dir,
+        // Coordinators that use the edge's name must reach its API, not a circuit.
+        api_names: api_url.and_then(|(_, host)| host).into_iter().collect(),
+        ..over.over(config)
+    });
+    settings.finish(config.zip(registry).map(|(config, registry)| EdgeSettings { traffic, config, registry, log }))
+}
+
+/// Settings that have defaults.
+struct Over {
+    weight: u16,
+    port_address: IpAddr,
+    api_allowed: Option<Vec<IpAddr>>,
+    heartbeat_interval: Duration,
+    drain_time: Duration,
+    announce_time: Duration,
+    shutdown_drain: Duration,
+    connect_timeout: Duration,
+    max_staleness_public: Duration,
+    max_staleness_private: Duration,
+}
+
+// === impl Over ===
+
+impl Over {
+    fn read(settings: &mut Settings<'_>) -> Self {
+        const DAY_S: u64 = 24 * 3_600;
+        let weight = settings.number("worker", "weight", 1, 0, 1_000);
+        let connect_timeout_ms = settings.number("circuits", "connect_timeout_ms", 3_000, 10, 60_000);
+        let mut seconds = |section, key, default, least, most| {
+            Duration::from_secs(settings.number(section, key, default, least, most))
+        };
+        Self {
+            weight: u16::try_from(weight).unwrap_or(1),
+            heartbeat_interval: seconds("coordinator", "heartbeat_interval_s", 10, 1, 60),
+            drain_time: seconds("circuits", "drain_s", 30, 0, DAY_S),
+            announce_time: seconds("shutdown", "announce_s", 5, 0, 300),
+            shutdown_drain: seconds("shutdown", "drain_s", 30, 0, DAY_S),
+            max_staleness_public: seconds("circuits", "max_staleness_s", DAY_S, 60, 30 * DAY_S),
+            max_staleness_private: seconds("circuits", "max_staleness_private_s", 3_600, 60, 30 * DAY_S),
+            connect_timeout: Duration::from_millis(connect_timeout_ms),
+            port_address: settings.or("listen", "port_address", IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            api_allowed: settings.list("listen", "api_allowed"),
+        }
+    }
+
+    fn over(self, config: Config) -> Config {
+        let loopback = || vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        Config {
+            weight: self.weight,
+            port_address: self.port_address,
+            api_allowed: self.api_allowed.unwrap_or_else(loopback),
+            heartbeat_interval: self.heartbeat_interval,
+            drain_time: self.drain_time,
+            announce_time: self.announce_time,
+            shutdown_drain: self.shutdown_drain,
+            connect_timeout: self.connect_timeout,
+            max_staleness_public: self.max_staleness_public,
+            max_staleness_private: self.max_staleness_private,
+            ..config
+        }
+    }
+}
+
+fn read_authority(settings: &mut Settings<'_>, traffic: SocketAddr) -> Option<Authority> {
+    let name: Option<AuthorityName> = settings.required("worker", "authority");
+    let domain: Option<HostName> = settings.optional("listen", "domain");
+    let public_scheme: Scheme = settings.or("listen", "public_scheme", Scheme::Http);
+    let public_port = settings.number("listen", "public_port", u64::from(traffic.port()), 0, 65_535);
+    let port_host: Option<TargetHost> = settings.optional("listen", "port_host");
+    let has_ports = settings.is_set("listen", "ports");
+    let ports: Option<PortRange> = settings.optional("listen", "ports");
+    let ports = if has_ports { ports } else { DEFAULT_PORTS.parse().ok() };
+    if domain.is_none() && port_host.is_none() {
+        settings.refuse("listen", "domain", "or port_host is required: circuits need one way in at least");
+    }
+    if has_ports && port_host.is_none() {
+        settings.refuse("listen", "port_host", "is required with ports");
+    }
+    let public_port = u16::try_from(public_port).ok().and_then(|number| Port::try_from(number).ok());
+    if public_port.is_none() {
+        settings.refuse("listen", "public_port", "is required when the port of traffic is 0");
+    }
+    let subdomains =
+        domain.zip(public_port).map(|(domain, public_port)| DomainFrontends { domain, public_scheme, public_port });
+    let ports = port_host.zip(ports).map(|(host, ports)| PortFrontends { host, ports, public_scheme });
+    Some(Authority { name: name?, subdomains, ports })
+}
+
+/// An address without a path, and its host if that is a name.
+fn read_url(
+    settings: &mut Settings<'_>,
+    section: &'static str,
+    key: &'static str,
+) -> Option<(String, Option<HostName>)> {
+    let text: String = settings.required(section, key)?;
+    let uri = text.parse::<Uri>().ok().filter(|uri| matches!(uri.path(), "" | "/") && uri.query().is_none());
+    let host = uri.as_ref().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https"))).and_then(Uri::host);
+    let Some(host) = host else {
+        settings.refuse(section, key, "must be of the form http://HOST:PORT");
+        return None;
+    };
+    let name = host.parse().ok().filter(|_| host.parse::<IpAddr>().is_err());
+    Some((text.trim_end_matches('/').to_owned(), name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str, over: &[(&str, &str)]) -> Result<EdgeSettings, String> {
+        let over = over.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let key = |_: &std::path::Path| Ok(b"worker-key".to_vec());
+        read(Settings::new("edge.toml", text, over, &key)).map_err(|faults| faults.to_string())
+    }
+
+    #[test]
+    fn the_sample_is_a_configuration_and_shows_the_defaults() {
+        let read = read_text(SAMPLE, &[]).expect("faultless");
+        let EdgeSettings { traffic, config, .. } = read;
+        assert_eq!(traffic, "0.0.0.0:6130".parse().expect("valid"));
+        let authority = config.authority.clone();
+        let defaults = Config::new(config.worker_id.clone(), authority, String::new(), String::new(), String::new());
+        assert_eq!(config.drain_time, defaults.drain_time);
+        assert_eq!(config.heartbeat_interval, defaults.heartbeat_interval);
+        assert_eq!(config.max_staleness_public, defaults.max_staleness_public);
+        assert_eq!(config.max_staleness_private, defaults.max_staleness_private);
+        assert_eq!(config.connect_timeout, defaults.connect_timeout);
+        assert_eq!(config.worker_key, "worker-key");
+        // Every line that is commented out is a default, so turning all of them on changes nothing.
+        let is_value = |line: &str| {
+            let text = line.strip_prefix("# ")?;
+            let is_file = ["ca_file", "cert_file", "key_file", "user", "password_file"];
+            let (name, _) = text.split_once(" = ")?;
+            let is_key = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            (is_key && !is_file.contains(&name)).then(|| text.to_owned())
+        };
+        let all: String = SAMPLE.lines().map(|line| is_value(line).unwrap_or_else(|| line.to_owned()) + "\n").collect();
+        let spelled_out = read_text(&all, &[]).expect("faultless");
+        let without_boot = |config: Config| Config { boot_id: defaults.boot_id, ..config };
+        assert_eq!(format!("{:?}", without_boot(spelled_out.config)), format!("{:?}", without_boot(config)));
+    }
+
+    #[test]
+    fn an_empty_file_is_told_everything_that_it_lacks() {
+        let faults = read_text("", &[]).expect_err("faulty");
+        let required =
+            ["[worker] id", "[worker] authority", "[worker] api_url", "[listen] domain", "[coordinator] url"];
+        for key in required.into_iter().chain(["[coordinator] key", "[registry] endpoints", "[data] dir"]) {
+            assert!(faults.contains(key), "{key} is missing in\n{faults}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_no_more_than_that() {
+        for url in ["10.0.0.2:6120", "ftp://host:1", "http://host:1/path", "http://host:1?a", "http://"] {
+            let faults = read_text(SAMPLE, &[("APPPROXY_COORDINATOR__URL", url)]).expect_err("faulty");
+            assert!(faults.contains("APPPROXY_COORDINATOR__URL: must be of the form"), "{url}: {faults}");
+        }
+    }
+
+    #[test]
+    fn the_name_in_the_api_address_reaches_the_api() {
+        let named = read_text(SAMPLE, &[("APPPROXY_WORKER__API_URL", "http://edge-1.internal:6130/")]).expect("valid");
+        assert_eq!(named.config.api_url, "http://edge-1.internal:6130");
+        assert_eq!(named.config.api_names, ["edge-1.internal".parse().expect("valid")]);
+        let by_address = read_text(SAMPLE, &[]).expect("valid");
+        assert!(by_address.config.api_names.is_empty());
+    }
+}
