@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::freshness::Freshness;
 use crate::metrics::Metrics;
 use crate::reply::{Problem, Reply};
+use crate::snapshot::Journal;
 use crate::sync::Position;
 use key::KeyCheck;
 use query::SyncQuery;
@@ -33,8 +34,10 @@ pub(crate) struct Api {
     allowed: Vec<IpAddr>,
     key: KeyCheck,
     position: watch::Receiver<Position>,
+    journal: Option<Arc<Journal>>,
     freshness: Arc<Freshness>,
     is_leaving: watch::Receiver<bool>,
+    is_id_in_use: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
 }
 
@@ -93,8 +96,10 @@ impl Api {
     pub(crate) fn new(
         config: &Config,
         position: watch::Receiver<Position>,
+        journal: Option<Arc<Journal>>,
         freshness: Arc<Freshness>,
         is_leaving: watch::Receiver<bool>,
+        is_id_in_use: watch::Receiver<bool>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -105,8 +110,10 @@ impl Api {
             allowed: config.api_allowed.iter().map(IpAddr::to_canonical).collect(),
             key: KeyCheck::new(&config.worker_key),
             position,
+            journal,
             freshness,
             is_leaving,
+            is_id_in_use,
             metrics,
         }
     }
@@ -145,6 +152,8 @@ impl Api {
         let (status, word) = match (position.is_ready, is_leaving) {
             (_, true) => (StatusCode::SERVICE_UNAVAILABLE, "leaving"),
             (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+            // Traffic that comes is served, but it should go to the process that was here before.
+            (true, false) if *self.is_id_in_use.borrow() => (StatusCode::SERVICE_UNAVAILABLE, "id_in_use"),
             (true, false) => (StatusCode::OK, "ready"),
         };
         let answer = match stale(&position) {
@@ -189,6 +198,9 @@ impl Api {
             "refused": &position.refused[..],
             "stale": stale(&position),
             "confirmed_age_s": self.freshness.age().as_secs(),
+            "snapshot": self.journal.as_ref().map(|journal| {
+                json!({"age_s": journal.age_s(), "bytes": self.metrics.snapshot_bytes.get()})
+            }),
         });
         Reply::json(StatusCode::OK, &status)
     }

@@ -5,9 +5,11 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use entities::authority::Authority;
+use entities::clock::{SharedClock, SystemClock};
 use entities::host::HostName;
 use entities::ids::{BootId, WorkerId};
 
@@ -54,6 +56,13 @@ pub struct Config {
     pub data_dir: Option<PathBuf>,
     /// How often the registry is asked again about circuits that it stopped naming, too many at once to be believed.
     pub held_back_relist_interval: Duration,
+    /// Whether the edge keeps a key of its own in the registry.
+    pub has_worker_key_in_registry: bool,
+    /// How often the lease of that key is kept alive.
+    pub keep_alive_interval: Duration,
+    /// Where the snapshot of what is served is kept; without a folder there is none.
+    /// Tells how old the snapshot is.
+    pub clock: SharedClock,
 }
 
 /// Sockets that are bound before the edge starts.
@@ -94,6 +103,9 @@ impl Config {
             max_staleness_private: Duration::from_secs(3600),
             data_dir: None,
             held_back_relist_interval: Duration::from_secs(30),
+            has_worker_key_in_registry: true,
+            keep_alive_interval: Duration::from_secs(5),
+            clock: Arc::new(SystemClock),
         }
     }
 
@@ -124,6 +136,9 @@ impl fmt::Debug for Config {
             .field("max_staleness_public", &self.max_staleness_public)
             .field("max_staleness_private", &self.max_staleness_private)
             .field("held_back_relist_interval", &self.held_back_relist_interval)
+            .field("has_worker_key_in_registry", &self.has_worker_key_in_registry)
+            .field("keep_alive_interval", &self.keep_alive_interval)
+            .field("data_dir", &self.data_dir)
             .finish_non_exhaustive()
     }
 }

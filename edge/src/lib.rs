@@ -14,8 +14,10 @@
 //! | `balance` | which target gets the next request |
 //! | `freshness` | how long ago what is served was confirmed, and whether that is too long |
 //! | `sync` | follows the registry, writes the table, says how far it is |
+//! | `snapshot` | what is served, on disk: for a start while the registry is away |
 //! | `api` | the worker API: health, metrics, status, sync |
 //! | `registration` | register, heartbeat and leave at the coordinator |
+//! | `presence` | the edge's own key in the registry |
 //! | `metrics` | counters; `metrics.txt` lists them |
 //!
 //! # Invariants
@@ -25,8 +27,8 @@
 //! * A registry that is away, empty, restored or somebody else's takes no circuit away; nor does one that stops naming
 //!   many at once. What nobody confirms for too long takes no new requests.
 //! * Only `listen` and `balance` know pingora; everything else is tested without it.
-//! * Nothing that [`run()`] starts outlives it, but for idle connections to targets: pingora's pool keeps those for
-//!   at most the idle time of a target connection.
+//! * Nothing that [`run()`] starts outlives it, but for idle connections to targets (pingora's pool keeps those for at
+//!   most the idle time of a target connection) and for a last write of the snapshot that the disk does not take.
 
 mod api;
 mod backoff;
@@ -37,12 +39,15 @@ pub mod config;
 mod freshness;
 mod listen;
 mod metrics;
+mod presence;
 mod registration;
 mod reply;
 mod run;
 pub mod settings;
+mod snapshot;
 mod sync;
 mod table;
 
 pub use config::{Config, Listeners};
 pub use run::{RunError, run};
+pub use snapshot::SnapshotError;

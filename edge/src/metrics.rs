@@ -42,6 +42,12 @@ pub(crate) struct Metrics {
     pub(crate) circuits_held_back: IntGauge,
     /// How long ago a trusted registry was last followed; set when somebody asks.
     pub(crate) registry_confirmed_age: IntGauge,
+    /// Times that the snapshot was written.
+    pub(crate) snapshot_writes: IntCounter,
+    /// Times that it could not be written.
+    pub(crate) snapshot_errors: IntCounter,
+    /// Size of the snapshot's file.
+    pub(crate) snapshot_bytes: IntGauge,
     stale: [IntGauge; StaleReason::ALL.len()],
     requests: [IntCounter; 6],
     target_faults: [IntCounter; 5],
@@ -112,6 +118,9 @@ impl Metrics {
                 "registry_confirmed_age_seconds",
                 "How long ago a trusted registry was last followed",
             )?,
+            snapshot_writes: counter(&registry, "snapshot_writes_total", "Times that the snapshot was written")?,
+            snapshot_errors: counter(&registry, "snapshot_errors_total", "Times that it could not be written")?,
+            snapshot_bytes: gauge(&registry, "snapshot_bytes", "Size of the snapshot")?,
             stale: StaleReason::ALL.map(|reason| stale.with_label_values(&[reason.as_str()])),
             requests: CODE_CLASSES.map(|class| requests.with_label_values(&[class])),
             target_faults: TARGET_FAULTS.map(|reason| target_faults.with_label_values(&[reason])),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use entities::worker::{Heartbeat, Registration};
 use reqwest::{RequestBuilder, StatusCode};
+use tokio::sync::watch;
 
 use crate::backoff::Backoff;
 use crate::config::Config;
@@ -29,6 +30,7 @@ pub(crate) struct Registrar {
     key: String,
     registration: Registration,
     heartbeat_interval: Duration,
+    is_id_in_use: Arc<watch::Sender<bool>>,
     metrics: Arc<Metrics>,
 }
 
@@ -55,8 +57,12 @@ enum CoordinatorError {
 // === impl Registrar ===
 
 impl Registrar {
-    /// Speaks for the edge that `config` describes.
-    pub(crate) fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self, reqwest::Error> {
+    /// Speaks for the edge that `config` describes, and says whether another process has its id.
+    pub(crate) fn new(
+        config: &Config,
+        is_id_in_use: watch::Sender<bool>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, reqwest::Error> {
         // The coordinator is a neighbour: what the environment says about proxies is meant for elsewhere.
         let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).no_proxy().build()?;
         let coordinator = config.coordinator_url.trim_end_matches('/');
@@ -72,6 +78,7 @@ impl Registrar {
                 weight: config.weight,
             },
             heartbeat_interval: config.heartbeat_interval,
+            is_id_in_use: Arc::new(is_id_in_use),
             metrics,
         })
     }
@@ -99,10 +106,12 @@ impl Registrar {
         loop {
             match self.send(self.http.put(&self.worker_url).json(&self.registration)).await {
                 Ok(Verdict::Accepted) => {
+                    self.is_id_in_use.send_replace(false);
                     tracing::info!(url = self.worker_url, "registered at the coordinator");
                     return;
                 }
                 Ok(Verdict::Unknown(StatusCode::CONFLICT)) => {
+                    self.is_id_in_use.send_replace(true);
                     tracing::error!(url = self.worker_url, "another live process has this worker id");
                 }
                 Ok(Verdict::Unknown(status)) => tracing::warn!(%status, "the coordinator does not register workers"),

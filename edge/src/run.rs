@@ -14,7 +14,9 @@ use crate::config::{Config, Listeners};
 use crate::freshness::Freshness;
 use crate::listen::{DynamicPorts, EdgeProxy, TrafficPort};
 use crate::metrics::Metrics;
+use crate::presence::Presence;
 use crate::registration::Registrar;
+use crate::snapshot::{Remembered, Snapshot, SnapshotError};
 use crate::sync::{Applier, Follower, Progress, Standing};
 use crate::table::Table;
 
@@ -27,6 +29,9 @@ pub enum RunError {
     /// The metrics cannot be set up.
     #[error("the metrics cannot be set up: {0}")]
     Metrics(#[from] prometheus::Error),
+    /// The snapshot cannot be used.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// The client of the coordinator cannot be set up.
     #[error("the client of the coordinator cannot be set up: {0}")]
     Client(#[from] reqwest::Error),
@@ -48,25 +53,43 @@ pub async fn run(
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
     let metrics = Arc::new(Metrics::new()?);
-    let registrar = Registrar::new(&config, Arc::clone(&metrics))?;
+    let (in_use, is_id_in_use) = watch::channel(false);
+    let registrar = Registrar::new(&config, in_use, Arc::clone(&metrics))?;
+    let (snapshot, remembered) = open_snapshot(&config, &metrics).await?.unzip();
+    let journal = snapshot.as_ref().map(Snapshot::journal);
     let table = Arc::new(Table::new());
     let (progress, position) = Progress::new();
     let freshness = Arc::new(Freshness::new(config.max_staleness()));
     let (leaving, is_leaving) = watch::channel(false);
     let (stop, must_stop) = watch::channel(false);
 
-    let api = Api::new(&config, position, Arc::clone(&freshness), is_leaving, Arc::clone(&metrics));
+    let api = Api::new(
+        &config,
+        position,
+        journal.clone(),
+        Arc::clone(&freshness),
+        is_leaving,
+        is_id_in_use,
+        Arc::clone(&metrics),
+    );
     let proxy = EdgeProxy::shared(Arc::clone(&table), api, Arc::clone(&freshness), Arc::clone(&metrics));
     let (traffic, ports) = TrafficPort::open(listeners.traffic, config.port_address, proxy, &metrics)?;
 
-    let applier = Applier::new(&config, table, ports, Arc::clone(&metrics));
-    let standing = Standing::new(progress, Arc::clone(&freshness), Arc::clone(&metrics));
-    let follower = Follower::new(&config, registry, layout, applier, standing, freshness, metrics);
+    let applier = Applier::new(&config, table, ports, journal.clone(), Arc::clone(&metrics));
+    let presence = Presence::new(&config, Arc::clone(&registry), &layout);
+    let standing = Standing::new(progress, Arc::clone(&freshness), journal, Arc::clone(&metrics));
+    let mut follower = Follower::new(&config, registry, layout, applier, standing, freshness, metrics);
+    if let Some(remembered) = remembered {
+        follower.remember(remembered);
+    }
     // Sets end their tasks when they are dropped, so that an edge that is cancelled leaves none behind.
     let mut following: JoinSet<DynamicPorts> = JoinSet::new();
     following.spawn(follower.run(must_stop));
     let mut registering = JoinSet::new();
     registering.spawn(registrar.clone().run());
+    if config.has_worker_key_in_registry {
+        registering.spawn(presence.clone().run());
+    }
     tracing::info!(worker = %config.worker_id, authority = %config.authority.name, "edge started");
 
     let early = tokio::select! {
@@ -93,7 +116,18 @@ pub async fn run(
     };
     traffic.close(config.shutdown_drain).await;
     registering.shutdown().await;
-    registrar.leave().await;
+    tokio::join!(registrar.leave(), presence.leave());
+    if let Some(snapshot) = snapshot {
+        snapshot.close().await;
+    }
     tracing::info!("edge stopped");
     failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Reads the snapshot, if there is a folder for one.
+async fn open_snapshot(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<(Snapshot, Remembered)>, RunError> {
+    let Some(folder) = config.data_dir.clone() else { return Ok(None) };
+    let (clock, metrics) = (Arc::clone(&config.clock), Arc::clone(metrics));
+    let opened = tokio::task::spawn_blocking(move || Snapshot::open(&folder, clock, metrics)).await?;
+    Ok(Some(opened?))
 }

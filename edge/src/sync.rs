@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::freshness::Freshness;
 use crate::listen::DynamicPorts;
 use crate::metrics::Metrics;
+use crate::snapshot::Remembered;
 use crate::table::ledger::Observation;
 pub(crate) use apply::Applier;
 pub(crate) use progress::{Position, Progress, StaleReason};
@@ -43,6 +44,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 /// The same between watches that end at once while the registry lists: it is there, so changes must not wait long.
 const WATCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
+/// How long an edge that has a snapshot waits for its first list before it serves the snapshot.
+const FIRST_LIST_WAIT: Duration = Duration::from_secs(3);
+
 /// A watch that lived this long was one, even if nothing happened meanwhile.
 const MIN_WATCH_LIFE: Duration = Duration::from_secs(1);
 
@@ -56,6 +60,8 @@ pub(crate) struct Follower {
     freshness: Arc<Freshness>,
     metrics: Arc<Metrics>,
     relist_held_back: Duration,
+    /// Whether there is a snapshot that has been neither served nor overtaken by a list.
+    has_snapshot: bool,
 }
 
 /// Why following ended without an error.
@@ -88,7 +94,18 @@ impl Follower {
     ) -> Self {
         let reader = Reader::new(layout.clone(), config.authority.name.clone(), Arc::clone(&metrics));
         let relist_held_back = config.held_back_relist_interval;
-        Self { registry, layout, reader, applier, standing, freshness, metrics, relist_held_back }
+        let has_snapshot = false;
+        Self { registry, layout, reader, applier, standing, freshness, metrics, relist_held_back, has_snapshot }
+    }
+
+    /// Takes note of what was followed and served before the edge was started again.
+    pub(crate) fn remember(&mut self, remembered: Remembered) {
+        // Without a position nobody knows whose circuits those are.
+        if let Some((followed, age)) = remembered.followed {
+            self.standing.remember(followed, age);
+            self.applier.remember(remembered.circuits);
+            self.has_snapshot = true;
+        }
     }
 
     /// Follows until `stop`, and hands the ports back that are open then.
@@ -132,7 +149,7 @@ impl Follower {
 
     /// One round: a list, and then changes for as long as the watch lives.
     async fn follow(&mut self) -> Result<Ended, RegistryError> {
-        let listing = self.registry.list(&self.layout.root()).await?;
+        let listing = self.list().await?;
         self.metrics.relists.inc();
         let revision = listing.revision;
         let Some(meta) = self.apply_listing(listing).await else {
@@ -161,6 +178,36 @@ impl Follower {
         Ok(if is_barren { Ended::BarrenWatch } else { Ended::Watch })
     }
 
+    /// Lists the registry; if that fails or takes long, the snapshot is served.
+    async fn list(&mut self) -> Result<Listing, RegistryError> {
+        let (registry, root) = (Arc::clone(&self.registry), self.layout.root());
+        let mut listing = registry.list(&root);
+        if self.has_snapshot {
+            match tokio::time::timeout(FIRST_LIST_WAIT, &mut listing).await {
+                Ok(Ok(listing)) => return Ok(listing),
+                Ok(Err(error)) => {
+                    self.standing.unreachable(0);
+                    self.serve_snapshot().await;
+                    return Err(error);
+                }
+                Err(_) => {
+                    self.standing.unreachable(0);
+                    self.serve_snapshot().await;
+                }
+            }
+        }
+        listing.await
+    }
+
+    /// Serves what the snapshot says, if that has not been done and no list has come.
+    async fn serve_snapshot(&mut self) {
+        if std::mem::take(&mut self.has_snapshot) {
+            self.applier.apply_remembered().await;
+            self.standing.serve_from_snapshot();
+            tracing::warn!("serving from the snapshot");
+        }
+    }
+
     /// Makes the table what the list says; `None` and no change if the list is not trusted.
     async fn apply_listing(&mut self, listing: Listing) -> Option<Meta> {
         let mut meta = None;
@@ -180,10 +227,12 @@ impl Follower {
             Ok(meta) => meta,
             Err(distrust) => {
                 self.standing.distrust(distrust, epoch, self.applier.held_back());
+                self.serve_snapshot().await;
                 return None;
             }
         };
         let circuits = observations.len();
+        self.has_snapshot = false;
         self.applier.apply_listing(observations).await;
         self.advance(meta, listing.revision);
         tracing::info!(circuits, revision = %listing.revision, epoch = %meta.epoch, "registry listed");

@@ -1,7 +1,7 @@
 //! Carries plans out: table and sockets.
 //!
-//! Invariant: when a plan is carried out, every circuit of the ledger is in the table and its port listens, and no
-//! port listens without a circuit.
+//! Invariant: when a plan is carried out, every circuit of the ledger is in the table and its port listens, no port
+//! listens without a circuit, and the journal names exactly what is in the table.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::circuit::{Lifetime, LiveCircuit};
 use crate::config::Config;
 use crate::listen::DynamicPorts;
 use crate::metrics::Metrics;
+use crate::snapshot::Journal;
 use crate::table::ledger::{Leaving, Ledger, Observation, Plan};
 use crate::table::{Slot, Table};
 
@@ -32,14 +33,21 @@ pub(crate) struct Applier {
     drains: Drains,
     authority: Authority,
     connect_timeout: Duration,
+    journal: Option<Arc<Journal>>,
     metrics: Arc<Metrics>,
 }
 
 // === impl Applier ===
 
 impl Applier {
-    /// Writes `table` for the edge that `config` describes.
-    pub(crate) fn new(config: &Config, table: Arc<Table>, ports: DynamicPorts, metrics: Arc<Metrics>) -> Self {
+    /// Writes `table` for the edge that `config` describes, and notes in `journal` what stands there.
+    pub(crate) fn new(
+        config: &Config,
+        table: Arc<Table>,
+        ports: DynamicPorts,
+        journal: Option<Arc<Journal>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             ledger: Ledger::new(config.authority.name.clone(), config.max_staleness()),
             table,
@@ -47,6 +55,7 @@ impl Applier {
             drains: Drains::new(config.drain_time, Arc::clone(&metrics)),
             authority: config.authority.clone(),
             connect_timeout: config.connect_timeout,
+            journal,
             metrics,
         }
     }
@@ -71,6 +80,17 @@ impl Applier {
         self.ports
     }
 
+    /// Takes note of what the snapshot says.
+    pub(super) fn remember(&mut self, circuits: Vec<Versioned>) {
+        self.ledger.remember(circuits);
+    }
+
+    /// Serves what the snapshot says.
+    pub(super) async fn apply_remembered(&mut self) {
+        let plan = self.ledger.plan_remembered();
+        self.carry_out(plan).await;
+    }
+
     /// Makes the table what a whole list says.
     pub(super) async fn apply_listing(&mut self, observations: Vec<(CircuitKey, Observation)>) {
         let plan = self.ledger.plan_listing(observations, Instant::now());
@@ -84,6 +104,7 @@ impl Applier {
     }
 
     async fn carry_out(&mut self, plan: Plan) {
+        plan.forgotten.iter().for_each(|key| self.note_gone(key));
         let mut moving = self.leave(plan.leaving).await;
         for versioned in plan.changing {
             self.change(versioned);
@@ -97,6 +118,7 @@ impl Applier {
         }
         // What was to move and found its new slot taken is not served any more.
         for (key, lifetime) in moving {
+            self.note_gone(&key);
             self.drains.begin(key, lifetime);
         }
         self.metrics.circuits.set(as_gauge(self.ledger.served()));
@@ -114,6 +136,7 @@ impl Applier {
                 if is_moving {
                     moving.insert(key, lifetime);
                 } else {
+                    self.note_gone(&key);
                     tracing::debug!(%key, "circuit closed");
                     self.drains.begin(key, lifetime);
                 }
@@ -129,12 +152,14 @@ impl Applier {
     fn change(&self, versioned: Versioned) {
         let slot = Slot::of(&versioned.circuit.frontend);
         let lifetime = self.table.get(&slot).map(|before| Arc::clone(&before.lifetime));
+        self.note(&versioned);
         let circuit = self.live(versioned, lifetime);
         tracing::debug!(key = %circuit.key, targets = circuit.balancer.len(), "circuit changed");
         self.table.put(circuit);
     }
 
     fn enter(&mut self, versioned: Versioned, lifetime: Option<Arc<Lifetime>>) {
+        self.note(&versioned);
         let circuit = self.live(versioned, lifetime);
         let key = circuit.key.clone();
         // In the table before its port listens, so that the first connection finds it.
@@ -147,9 +172,22 @@ impl Applier {
             Ok(()) => tracing::debug!(%key, targets = circuit.balancer.len(), "circuit opened"),
             Err(code) => {
                 self.table.remove(&circuit.slot);
+                self.note_gone(&key);
                 self.ledger.refuse(key.clone(), code);
                 self.drains.begin(key, Arc::clone(&circuit.lifetime));
             }
+        }
+    }
+
+    fn note(&self, versioned: &Versioned) {
+        if let Some(journal) = &self.journal {
+            journal.put(versioned);
+        }
+    }
+
+    fn note_gone(&self, key: &CircuitKey) {
+        if let Some(journal) = &self.journal {
+            journal.gone(key);
         }
     }
 

@@ -14,11 +14,13 @@ use super::progress::{Progress, StaleReason};
 use super::trust::{Distrust, Followed};
 use crate::freshness::{Confirmed, Freshness};
 use crate::metrics::Metrics;
+use crate::snapshot::Journal;
 
 /// How the edge stands with the registry.
 pub(crate) struct Standing {
     progress: Progress,
     freshness: Arc<Freshness>,
+    journal: Option<Arc<Journal>>,
     metrics: Arc<Metrics>,
     followed: Option<Followed>,
     is_following: bool,
@@ -28,8 +30,13 @@ pub(crate) struct Standing {
 
 impl Standing {
     /// An edge that follows nothing yet.
-    pub(crate) fn new(progress: Progress, freshness: Arc<Freshness>, metrics: Arc<Metrics>) -> Self {
-        Self { progress, freshness, metrics, followed: None, is_following: false }
+    pub(crate) fn new(
+        progress: Progress,
+        freshness: Arc<Freshness>,
+        journal: Option<Arc<Journal>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { progress, freshness, journal, metrics, followed: None, is_following: false }
     }
 
     /// What the edge follows, or followed before it was started again.
@@ -52,13 +59,16 @@ impl Standing {
     pub(super) fn advance(&mut self, followed: Followed, refused: Vec<Refusal>) {
         self.followed = Some(followed);
         self.metrics.applied_revision.set(i64::try_from(followed.revision.0).unwrap_or(i64::MAX));
+        if let Some(journal) = &self.journal {
+            journal.advance(followed);
+        }
         self.progress.advance(followed.epoch, followed.revision, refused);
     }
 
     /// A trusted registry is followed; `held_back` circuits are served that it does not name.
     pub(super) fn follow(&mut self, held_back: usize) {
         if !self.is_following {
-            self.is_following = true;
+            self.set_following(true);
             self.freshness.set(Confirmed::Now);
         }
         self.say((held_back > 0).then_some(StaleReason::MassRemoval), held_back);
@@ -67,7 +77,7 @@ impl Standing {
     /// The registry is not followed any more; that alone is no reason to worry, as it is listed again at once.
     pub(super) fn lose(&mut self) {
         if self.is_following {
-            self.is_following = false;
+            self.set_following(false);
             self.freshness.set(Confirmed::Before { at: Instant::now(), age_then: Duration::ZERO });
         }
     }
@@ -93,6 +103,13 @@ impl Standing {
             tracing::info!("{distrust}, what is served stays");
         } else {
             tracing::error!("{distrust}, what is served stays");
+        }
+    }
+
+    fn set_following(&mut self, is_following: bool) {
+        self.is_following = is_following;
+        if let Some(journal) = &self.journal {
+            journal.set_following(is_following);
         }
     }
 

@@ -58,6 +58,21 @@ impl TestEdge {
 
     /// An edge whose registry says nothing yet.
     pub(crate) async fn start_incomplete(change: impl FnOnce(&mut Config)) -> Self {
+        let registry = MemoryRegistry::new();
+        let line = SwitchedRegistry::new(registry.clone());
+        Self::start_on(registry, line, change).await
+    }
+
+    /// Stops the edge and starts another one with the same registry and coordinator's memory.
+    pub(crate) async fn restart(self, change: impl FnOnce(&mut Config)) -> Self {
+        let Self { registry, line, epoch, installation_id, generations, shutdown, running, .. } = self;
+        shutdown.send_replace(true);
+        within("the end of the edge", running).await.expect("no panic").expect("no error");
+        let edge = Self::start_on(registry, line, change).await;
+        Self { epoch, installation_id, generations, ..edge }
+    }
+
+    async fn start_on(registry: MemoryRegistry, line: SwitchedRegistry, change: impl FnOnce(&mut Config)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
         let coordinator = StubCoordinator::start().await;
@@ -72,8 +87,6 @@ impl TestEdge {
         config.connect_timeout = Duration::from_secs(2);
         change(&mut config);
         let (shutdown, must_stop) = watch::channel(false);
-        let registry = MemoryRegistry::new();
-        let line = SwitchedRegistry::new(registry.clone());
         let layout = Layout::default();
         let running = tokio::spawn(edge::run(
             config,

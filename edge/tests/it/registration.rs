@@ -54,10 +54,14 @@ async fn an_edge_that_is_not_accepted_serves_and_keeps_trying() {
     edge.coordinator.answer(Statuses { register: 409, heartbeat: 404 });
     wait_until("three attempts", async || edge.coordinator.count("PUT") >= 4).await;
     edge.serve(&by_host("lab", vec![])).await;
+    let readiness = edge.get("127.0.0.1", "/health/readyz").await;
+    assert_eq!(readiness.status(), 503);
+    assert!(readiness.text().await.expect("text").contains("id_in_use"));
     assert_eq!(edge.get("lab.apps.test", "/").await.status(), 503);
     let heartbeats = edge.coordinator.count("POST");
     edge.coordinator.answer(Statuses::default());
     wait_until("heartbeats again", async || edge.coordinator.count("POST") > heartbeats).await;
+    assert_eq!(edge.get("127.0.0.1", "/health/readyz").await.status(), 200);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use entities::ids::Revision;
 use entities::registry::memory::MemoryRegistry;
 use entities::registry::{Entry, Expected, LeaseId, Listing, Registry, RegistryError, Swap, Watch, Write};
+use tokio::sync::watch;
 
 /// What an edge or a coordinator is given instead of the registry itself. Clones share their state.
 #[derive(Debug, Clone)]
@@ -18,12 +19,13 @@ pub struct SwitchedRegistry(Arc<Mutex<State>>);
 struct State {
     inner: MemoryRegistry,
     is_away: bool,
+    is_silent: watch::Sender<bool>,
 }
 
 impl SwitchedRegistry {
     /// `inner`, within reach.
     pub fn new(inner: MemoryRegistry) -> Self {
-        Self(Arc::new(Mutex::new(State { inner, is_away: false })))
+        Self(Arc::new(Mutex::new(State { inner, is_away: false, is_silent: watch::Sender::new(false) })))
     }
 
     /// Takes it out of reach.
@@ -35,7 +37,14 @@ impl SwitchedRegistry {
 
     /// Brings it back within reach.
     pub fn bring_back(&self) {
-        self.state().is_away = false;
+        let mut state = self.state();
+        state.is_away = false;
+        state.is_silent.send_replace(false);
+    }
+
+    /// From now on nobody gets a list, nor an error, until it is brought back.
+    pub fn silence(&self) {
+        self.state().is_silent.send_replace(true);
     }
 
     /// From now on it is `other`, whether within reach or not.
@@ -68,6 +77,9 @@ pub async fn copy_of(original: &MemoryRegistry) -> MemoryRegistry {
 #[async_trait]
 impl Registry for SwitchedRegistry {
     async fn list(&self, prefix: &str) -> Result<Listing, RegistryError> {
+        let mut is_silent = self.state().is_silent.subscribe();
+        // An error means that this registry is gone, and then nobody waits.
+        let _ = is_silent.wait_for(|is_silent| !is_silent).await;
         self.inner()?.list(prefix).await
     }
 
