@@ -4,20 +4,21 @@
 //! trusted changes nothing.
 
 mod apply;
+mod batches;
 mod drains;
 mod progress;
 mod read;
 mod standing;
+mod start;
 mod trust;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use entities::ids::{CircuitKey, Revision};
 use entities::limits::MAX_REFUSALS;
 use entities::registry::layout::{Layout, Meta};
-use entities::registry::{Batch, Event, Listing, Registry, RegistryError, Watch};
+use entities::registry::{Batch, Event, Listing, Registry, RegistryError};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -27,25 +28,19 @@ use crate::config::Config;
 use crate::freshness::Freshness;
 use crate::listen::DynamicPorts;
 use crate::metrics::Metrics;
-use crate::snapshot::Remembered;
 use crate::table::ledger::Observation;
 pub(crate) use apply::Applier;
+use batches::{MAX_BATCH_EVENTS, last_of_each_key, next_batch};
 pub(crate) use progress::{Position, Progress, StaleReason};
 use read::{Reader, Reading};
 pub(crate) use standing::Standing;
 pub(crate) use trust::Followed;
-
-/// Changes that are applied together at most; more would make the first of them wait.
-const MAX_BATCH_EVENTS: usize = 500;
 
 /// The first wait after an error, and the longest one.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// The same between watches that end at once while the registry lists: it is there, so changes must not wait long.
 const WATCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
-
-/// How long an edge that has a snapshot waits for its first list before it serves the snapshot.
-const FIRST_LIST_WAIT: Duration = Duration::from_secs(3);
 
 /// A watch that lived this long was one, even if nothing happened meanwhile.
 const MIN_WATCH_LIFE: Duration = Duration::from_secs(1);
@@ -96,16 +91,6 @@ impl Follower {
         let relist_held_back = config.held_back_relist_interval;
         let has_snapshot = false;
         Self { registry, layout, reader, applier, standing, freshness, metrics, relist_held_back, has_snapshot }
-    }
-
-    /// Takes note of what was followed and served before the edge was started again.
-    pub(crate) fn remember(&mut self, remembered: Remembered) {
-        // Without a position nobody knows whose circuits those are.
-        if let Some((followed, age)) = remembered.followed {
-            self.standing.remember(followed, age);
-            self.applier.remember(remembered.circuits);
-            self.has_snapshot = true;
-        }
     }
 
     /// Follows until `stop`, and hands the ports back that are open then.
@@ -176,36 +161,6 @@ impl Follower {
         }
         let is_barren = is_barren && began.elapsed() < MIN_WATCH_LIFE;
         Ok(if is_barren { Ended::BarrenWatch } else { Ended::Watch })
-    }
-
-    /// Lists the registry; if that fails or takes long, the snapshot is served.
-    async fn list(&mut self) -> Result<Listing, RegistryError> {
-        let (registry, root) = (Arc::clone(&self.registry), self.layout.root());
-        let mut listing = registry.list(&root);
-        if self.has_snapshot {
-            match tokio::time::timeout(FIRST_LIST_WAIT, &mut listing).await {
-                Ok(Ok(listing)) => return Ok(listing),
-                Ok(Err(error)) => {
-                    self.standing.unreachable(0);
-                    self.serve_snapshot().await;
-                    return Err(error);
-                }
-                Err(_) => {
-                    self.standing.unreachable(0);
-                    self.serve_snapshot().await;
-                }
-            }
-        }
-        listing.await
-    }
-
-    /// Serves what the snapshot says, if that has not been done and no list has come.
-    async fn serve_snapshot(&mut self) {
-        if std::mem::take(&mut self.has_snapshot) {
-            self.applier.apply_remembered().await;
-            self.standing.serve_from_snapshot();
-            tracing::warn!("serving from the snapshot");
-        }
     }
 
     /// Makes the table what the list says; `None` and no change if the list is not trusted.
@@ -289,41 +244,5 @@ impl Follower {
             tracing::debug!(%error, "the registry's meta cannot be watched");
             tokio::time::sleep(wait).await;
         }
-    }
-}
-
-/// The next batch, joined with those that are here already.
-async fn next_batch(watch: &mut Watch) -> Option<Batch> {
-    let mut joined = watch.next().await?;
-    while joined.events.len() < MAX_BATCH_EVENTS {
-        let Some(more) = watch.next_ready() else { break };
-        joined.revision = more.revision;
-        joined.events.extend(more.events);
-    }
-    Some(joined)
-}
-
-/// Of several changes to one key only the last one counts.
-fn last_of_each_key(events: Vec<Event>) -> Vec<Event> {
-    let mut seen = HashSet::new();
-    let mut last: Vec<Event> = events.into_iter().rev().filter(|event| seen.insert(event.key().to_owned())).collect();
-    last.reverse();
-    last
-}
-
-#[cfg(test)]
-mod tests {
-    use entities::registry::Entry;
-
-    use super::*;
-
-    #[test]
-    fn the_last_write_of_each_key_wins_and_order_stays() {
-        let put = |key: &str, revision| {
-            Event::Put(Entry { key: key.to_owned(), value: Vec::new(), revision: Revision(revision) })
-        };
-        let gone = Event::Deleted { key: "a".to_owned(), revision: Revision(4) };
-        let events = vec![put("a", 1), put("b", 2), put("c", 3), gone.clone(), put("b", 5)];
-        assert_eq!(last_of_each_key(events), [put("c", 3), gone, put("b", 5)]);
     }
 }

@@ -3,6 +3,8 @@
 //! Invariant: what was appended before [`Log::append`] returned survives a crash; what came after the last good record
 //! of a file is cut off before anything is written. Values are not kept in memory.
 
+mod chunks;
+
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read as _};
@@ -14,12 +16,10 @@ use entities::ids::CircuitKey;
 use entities::registry::layout::CircuitState;
 
 use super::format::{self, HEAD_BYTES, HEADER, Record, SavedPosition, Step};
+use chunks::Chunks;
 
 /// Its name in the data folder.
 const FILE_NAME: &str = "circuits.snapshot";
-
-/// What is written at once.
-const CHUNK_BYTES: usize = 1 << 20;
 
 /// A file up to this size is never rewritten.
 const MIN_COMPACTION_BYTES: u64 = 1 << 20;
@@ -120,7 +120,7 @@ impl Log {
             self.file.set_len(self.end)?;
         }
         self.has_tail = true;
-        let mut writer = Chunks { file: &self.file, offset: self.end, buffer: Vec::new() };
+        let mut writer = Chunks::new(&self.file, self.end);
         let mut spans = Vec::with_capacity(changes.len());
         for (key, value) in changes {
             match value {
@@ -158,7 +158,8 @@ impl Log {
         let file = open_file(&new_path, true)?;
         let mut spans: Vec<(CircuitKey, Span)> = self.index.iter().map(|(key, span)| (key.clone(), *span)).collect();
         spans.sort_unstable_by_key(|(_, span)| span.offset);
-        let mut writer = Chunks { file: &file, offset: 0, buffer: HEADER.to_vec() };
+        file.write_all_at(&HEADER, 0)?;
+        let mut writer = Chunks::new(&file, HEADER.len() as u64);
         let mut payload = Vec::new();
         for (_, span) in &mut spans {
             payload.resize(span.payload_bytes as usize, 0);
@@ -226,40 +227,6 @@ impl Log {
 impl Span {
     fn record_bytes(self) -> u64 {
         HEAD_BYTES as u64 + u64::from(self.payload_bytes)
-    }
-}
-
-/// Writes records one after the other, many at once.
-struct Chunks<'a> {
-    file: &'a File,
-    /// Where the buffer goes.
-    offset: u64,
-    buffer: Vec<u8>,
-}
-
-// === impl Chunks ===
-
-impl Chunks<'_> {
-    fn push(&mut self, payload: &[u8]) -> io::Result<Span> {
-        let offset = self.offset + self.buffer.len() as u64;
-        let payload_bytes = format::push(&mut self.buffer, payload)?;
-        if self.buffer.len() >= CHUNK_BYTES {
-            self.flush()?;
-        }
-        Ok(Span { offset, payload_bytes })
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.write_all_at(&self.buffer, self.offset)?;
-        self.offset += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
-    }
-
-    /// The end of what was written.
-    fn finish(mut self) -> io::Result<u64> {
-        self.flush()?;
-        Ok(self.offset)
     }
 }
 

@@ -4,6 +4,7 @@
 //! authority, and what is held back is served.
 
 mod held;
+mod remembered;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -132,21 +133,6 @@ impl Ledger {
         self.refused.len()
     }
 
-    /// Takes note of what the snapshot says. It is not served: the first list may know better.
-    pub(crate) fn remember(&mut self, circuits: Vec<Versioned>) {
-        let is_ours = |versioned: &Versioned| versioned.circuit.authority == self.authority;
-        let ours = circuits.into_iter().filter(is_ours);
-        self.remembered = ours.map(|versioned| (versioned.circuit.key.clone(), versioned)).collect();
-    }
-
-    /// Plans to serve what the snapshot says, because no list can be had.
-    pub(crate) fn plan_remembered(&mut self) -> Plan {
-        let mut draft =
-            Draft { entering: std::mem::take(&mut self.remembered).into_iter().collect(), ..Draft::default() };
-        self.enter_all(&mut draft);
-        draft.plan
-    }
-
     /// Plans what a whole list means: what it does not name is gone, unless that is too much to be believed.
     pub(crate) fn plan_listing(&mut self, observations: Vec<(CircuitKey, Observation)>, now: Instant) -> Plan {
         let known = self.served.len() + self.remembered.len();
@@ -256,27 +242,6 @@ impl Ledger {
         for key in self.held.judge(known, absent, self.limits, now) {
             self.leave(&key, false, &mut draft.plan);
         }
-    }
-
-    /// After the first list the snapshot has nothing more to say, but for what is held back or could not be read.
-    fn settle_remembered(&mut self, unreadable: Vec<CircuitKey>, draft: &mut Draft) {
-        let mut remembered = std::mem::take(&mut self.remembered);
-        if remembered.is_empty() {
-            return;
-        }
-        let held: Vec<CircuitKey> = self.held.keys().cloned().collect();
-        for key in unreadable.into_iter().chain(held) {
-            let Some(versioned) = remembered.remove(&key) else { continue };
-            let is_free = !self.owners.contains_key(&Slot::of(&versioned.circuit.frontend));
-            if is_free {
-                self.enter(key, versioned, &mut draft.plan);
-            } else {
-                self.held.release(&key);
-                draft.plan.forgotten.push(key);
-            }
-        }
-        let forgotten = remembered.into_keys().filter(|key| !self.served.contains_key(key));
-        draft.plan.forgotten.extend(forgotten);
     }
 
     fn leave(&mut self, key: &CircuitKey, is_moving: bool, plan: &mut Plan) {

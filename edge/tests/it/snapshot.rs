@@ -64,8 +64,18 @@ async fn a_restart_with_a_registry_serves_nothing_that_was_closed_meanwhile() {
     edge.serve(&ended).await;
     edge.line.take_away();
     edge.publish_closed(&ended).await;
+    let (line, with_folder) = (edge.line.clone(), with(folder.path()));
+    let edge = edge
+        .restart(move |config| {
+            with_folder(config);
+            line.bring_back();
+            line.silence();
+        })
+        .await;
+    // Not even while there is no list yet.
+    assert_eq!(edge.get("127.0.0.1", "/health/readyz").await.status(), 503);
+    assert_eq!(status(&edge, "ended").await, 404);
     edge.line.bring_back();
-    let edge = edge.restart(with(folder.path())).await;
     edge.wait_applied().await;
     assert_eq!((status(&edge, "lab").await, status(&edge, "ended").await), (200, 404));
     // Nor after the next restart: the snapshot has forgotten it.
@@ -106,9 +116,13 @@ async fn a_first_list_that_misses_too_much_does_not_take_the_snapshots_circuits_
     for circuit in &circuits[..120] {
         edge.delete(circuit).await;
     }
-    edge.line.bring_back();
-    // The edge may have listed by now, and holds them back as well; the new one knows them from the snapshot only.
-    let edge = edge.restart(with(folder.path())).await;
+    let (line, with_folder) = (edge.line.clone(), with(folder.path()));
+    let edge = edge
+        .restart(move |config| {
+            with_folder(config);
+            line.bring_back();
+        })
+        .await;
     edge.wait_applied().await;
     wait_until("the mass removal", async || edge.stale().await["reason"] == "mass_removal").await;
     assert_eq!((status(&edge, "lab-0").await, status(&edge, "lab-149").await), (503, 503));

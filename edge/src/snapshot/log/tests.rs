@@ -108,6 +108,11 @@ fn a_record_broken_at_any_byte_ends_the_file_before_it() {
         bytes[broken] ^= 0x40;
         fs::write(file_in(folder.path()), bytes).expect("writable");
         assert_eq!(reopened(folder.path()), (HashMap::from([(key("a"), 1)]), Some(7)), "broken at {broken}");
+        // It takes the very room of the broken one: what stood behind that must not join it.
+        let mut log = Log::open(folder.path()).expect("it opens");
+        log.append(&[put("d", 1)], None).expect("written");
+        let expected = HashMap::from([(key("a"), 1), (key("d"), 1)]);
+        assert_eq!(reopened(folder.path()), (expected, Some(7)), "broken at {broken}");
     }
 }
 
@@ -134,8 +139,10 @@ fn a_write_that_fails_leaves_what_was_written_and_the_next_one_goes_on_from_ther
     let folder = folder();
     let mut log = Log::open(folder.path()).expect("it opens");
     log.append(&[put("a", 1)], position(7)).expect("written");
-    // The disk took half of a record, and then no more.
-    log.file.write_all_at(b"half of a record, longer than the next", log.end).expect("writable");
+    // The disk took all but the beginning, and what follows is as long as that.
+    let mut tail = vec![0; HEAD_BYTES + format::gone(&key("a")).len()];
+    format::push(&mut tail, &put("stray", 1).1.expect("alive")).expect("fits");
+    log.file.write_all_at(&tail, log.end).expect("writable");
     log.has_tail = true;
     let too_large = (key("b"), Some(vec![b' '; entities::limits::MAX_REGISTRY_VALUE_BYTES + 1]));
     log.append(&[put("b", 1), too_large], None).expect_err("it does not fit");
