@@ -60,7 +60,6 @@ pub struct Config {
     pub has_worker_key_in_registry: bool,
     /// How often the lease of that key is kept alive.
     pub keep_alive_interval: Duration,
-    /// Where the snapshot of what is served is kept; without a folder there is none.
     /// Tells how old the snapshot is.
     pub clock: SharedClock,
 }
