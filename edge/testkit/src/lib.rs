@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`origin`] | an application that says back what it received, and echoes over WebSocket |
 //! | [`client`], [`websocket`], [`raw`] | clients: HTTP, WebSocket, bytes as they are |
+//! | [`manager`] | opens and closes circuits through the coordinator's API |
 //! | [`coordinator`] | a stub that takes registrations and heartbeats |
 //! | [`registry`], [`registry_contract`] | a registry that is some way off, one that comes and goes; what every registry must do |
 //! | [`mod@etcd`], [`postgres`] | the real ones, on free ports and in folders of their own |
@@ -28,6 +29,7 @@ pub mod clock;
 pub mod coordinator;
 pub mod etcd;
 mod http;
+pub mod manager;
 pub mod origin;
 pub mod ports;
 pub mod postgres;

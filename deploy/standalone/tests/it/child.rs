@@ -43,8 +43,7 @@ async fn proxy_process() {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let listeners = Listeners::bind(any, any).unwrap();
     let config = config(&data, &listeners, ports, Duration::from_secs(1));
-    let addresses = format!("{} {}", listeners.api_address().unwrap(), listeners.edge_address().unwrap());
-    replace(&folder.join("addresses"), &addresses);
+    replace(&folder.join("address"), &listeners.api_address().unwrap().to_string());
     let clock = Arc::new(FileClock(folder.join("clock")));
     let (_stop, stopped) = tokio::sync::watch::channel(false);
     serve::run(config, listeners, clock, Arc::new(MemoryRegistry::new()), stopped).await.unwrap();
@@ -97,8 +96,8 @@ impl Killable {
 }
 
 async fn spawn(folder: &Path, ports: PortRange) -> (Child, Manager) {
-    let addresses = folder.join("addresses");
-    let _ = std::fs::remove_file(&addresses);
+    let address = folder.join("address");
+    let _ = std::fs::remove_file(&address);
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child::proxy_process", "--nocapture"])
         .env(FOLDER, folder)
@@ -109,11 +108,10 @@ async fn spawn(folder: &Path, ports: PortRange) -> (Child, Manager) {
         .kill_on_drop(true)
         .spawn()
         .unwrap();
-    wait_until("the proxy's addresses", async || addresses.exists()).await;
-    let text = std::fs::read_to_string(&addresses).unwrap();
-    let (api, edge) = text.split_once(' ').unwrap();
+    wait_until("the proxy's address", async || address.exists()).await;
+    let api = std::fs::read_to_string(&address).unwrap();
     let key = std::fs::read_to_string(folder.join("data/api.key")).unwrap();
-    let manager = Manager::new(api.parse().unwrap(), edge.parse().unwrap(), key.trim());
-    manager.wait_until_ready().await;
+    let manager = Manager::new(api.parse().unwrap(), key.trim());
+    manager.wait_for_workers(1).await;
     (child, manager)
 }

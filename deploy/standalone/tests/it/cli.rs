@@ -14,7 +14,7 @@ async fn circuits_survive_a_restart_and_a_kill() {
     let data = tempfile::tempdir().unwrap();
     let origin = Origin::start("app").await;
     let mut program = Program::start(data.path(), ANY, ANY).await;
-    let (api, edge) = (program.manager.api.to_string(), program.manager.edge.to_string());
+    let (api, edge) = (program.manager.api.to_string(), program.edge.to_string());
     let by_name = program.manager.open(circuit("s1", "a", "subdomain", &[origin.address()])).await;
     let by_port = program.manager.open(circuit("s1", "b", "port", &[origin.address()])).await;
     let urls = [by_name["url"].as_str().unwrap(), by_port["url"].as_str().unwrap()];

@@ -1,4 +1,4 @@
-//! A proxy inside of the test, and a manager that talks to it.
+//! A proxy inside of the test.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,13 +10,12 @@ use entities::authority::{PortRange, Scheme};
 use entities::clock::{SharedClock, SystemClock};
 use entities::ids::Port;
 use entities::registry::memory::MemoryRegistry;
-use http::StatusCode;
-use serde_json::{Value, json};
 use standalone::data::Data;
 use standalone::serve::{self, Config, Listeners};
 use tempfile::TempDir;
+pub(crate) use testkit::manager::{Manager, circuit, host_and_port};
 use testkit::registry::LateRegistry;
-use testkit::wait::{wait_until, within};
+use testkit::wait::within;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -35,15 +34,6 @@ pub(crate) struct Settings {
     pub(crate) drain_time: Duration,
     /// How long a change is on its way to the edge.
     pub(crate) registry_lag: Duration,
-}
-
-/// Talks to a coordinator as a manager does, and to the edge as clients do.
-#[derive(Clone)]
-pub(crate) struct Manager {
-    pub(crate) api: SocketAddr,
-    pub(crate) edge: SocketAddr,
-    key: String,
-    client: reqwest::Client,
 }
 
 /// A range of ports for circuits that no other test of this process gets.
@@ -89,14 +79,13 @@ impl Proxy {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let listeners = Listeners::bind(any, any).unwrap();
         let config = config(&data, &listeners, settings.ports, settings.drain_time);
-        let (api, edge) = (listeners.api_address().unwrap(), listeners.edge_address().unwrap());
-        let manager = Manager::new(api, edge, &data.keys().manager);
+        let manager = Manager::new(listeners.api_address().unwrap(), &data.keys().manager);
         let registry = MemoryRegistry::new();
         let late = LateRegistry::new(registry.clone(), settings.registry_lag);
         let clock: SharedClock = Arc::new(SystemClock);
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(serve::run(config, listeners, clock, Arc::new(late), stopped));
-        manager.wait_until_ready().await;
+        manager.wait_for_workers(1).await;
         Self { manager, registry, stop, task, _dir: dir }
     }
 
@@ -105,72 +94,4 @@ impl Proxy {
         self.stop.send_replace(true);
         within("the end of the proxy", self.task).await.unwrap().unwrap();
     }
-}
-
-// === impl Manager ===
-
-impl Manager {
-    pub(crate) fn new(api: SocketAddr, edge: SocketAddr, key: &str) -> Self {
-        Self { api, edge, key: key.to_owned(), client: testkit::client::keep_alive_client() }
-    }
-
-    /// Waits until an alive worker is known.
-    pub(crate) async fn wait_until_ready(&self) {
-        wait_until("a worker", async || {
-            let request = self.client.get(format!("http://{}/status", self.api)).bearer_auth(&self.key);
-            let Ok(reply) = request.send().await else { return false };
-            reply.json::<Value>().await.is_ok_and(|status| status["workers_alive"] == 1)
-        })
-        .await;
-    }
-
-    /// Any call of the API; `Null` for an empty answer.
-    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Value) {
-        self.try_call(method, path, body).await.unwrap()
-    }
-
-    /// The same, for a coordinator that may be killed meanwhile.
-    pub(crate) async fn try_call(
-        &self,
-        method: &str,
-        path: &str,
-        body: Option<Value>,
-    ) -> Result<(StatusCode, Value), reqwest::Error> {
-        let method = http::Method::from_bytes(method.as_bytes()).unwrap();
-        let mut request = self.client.request(method, format!("http://{}{path}", self.api)).bearer_auth(&self.key);
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        let reply = request.timeout(Duration::from_secs(60)).send().await?;
-        let status = reply.status();
-        let text = reply.text().await?;
-        let value = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() };
-        Ok((status, value))
-    }
-
-    /// Opens a circuit, which must answer `201`.
-    pub(crate) async fn open(&self, body: Value) -> Value {
-        let (status, circuit) = self.call("POST", "/v2/circuits", Some(body)).await;
-        assert_eq!(status, StatusCode::CREATED, "{circuit}");
-        circuit
-    }
-
-    /// Closes a circuit, which must answer `204`.
-    pub(crate) async fn close(&self, key: &str) {
-        let (status, body) = self.call("DELETE", &format!("/v2/circuits/{key}"), None).await;
-        assert_eq!(status, StatusCode::NO_CONTENT, "{body}");
-    }
-}
-
-/// The body that opens a circuit to `targets`.
-pub(crate) fn circuit(session: &str, service: &str, mode: &str, targets: &[SocketAddr]) -> Value {
-    let targets: Vec<Value> =
-        targets.iter().map(|target| json!({"host": target.ip().to_string(), "port": target.port()})).collect();
-    json!({"session_id": session, "service": service, "frontend": {"mode": mode}, "targets": targets})
-}
-
-/// Host and port of a circuit's URL.
-pub(crate) fn host_and_port(circuit: &Value) -> (String, u16) {
-    let url: http::Uri = circuit["url"].as_str().unwrap().parse().unwrap();
-    (url.authority().unwrap().to_string(), url.port_u16().unwrap())
 }

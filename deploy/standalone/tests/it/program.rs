@@ -1,5 +1,6 @@
 //! The program `appproxy` as it is started by people.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -14,6 +15,8 @@ pub(crate) struct Program {
     child: Child,
     output: Lines<BufReader<ChildStdout>>,
     pub(crate) manager: Manager,
+    /// Where subdomains come in.
+    pub(crate) edge: SocketAddr,
 }
 
 impl Program {
@@ -34,10 +37,9 @@ impl Program {
             rest.split([',', ' ', '/']).next().unwrap().to_owned()
         };
         let api = address("API http://").parse().unwrap();
-        let port = address("apps http://*.apps.localhost:");
+        let edge = format!("127.0.0.1:{}", address("apps http://*.apps.localhost:")).parse().unwrap();
         let key = std::fs::read_to_string(data.join("api.key")).unwrap();
-        let manager = Manager::new(api, format!("127.0.0.1:{port}").parse().unwrap(), key.trim());
-        Self { child, output, manager }
+        Self { child, output, manager: Manager::new(api, key.trim()), edge }
     }
 
     /// `kill -9`.
