@@ -61,7 +61,12 @@ pub enum Database {
     /// In a server that other tests use too.
     Shared(String),
     /// In a server of its own.
-    Own(Box<Postgres>),
+    Own {
+        /// The server.
+        server: Box<Postgres>,
+        /// The address of the database in it.
+        url: String,
+    },
 }
 
 /// A running cluster.
@@ -102,15 +107,14 @@ impl Database {
     /// Its address, password included.
     pub fn url(&self) -> String {
         match self {
-            Self::Shared(url) => url.clone(),
-            Self::Own(server) => server.url("postgres"),
+            Self::Shared(url) | Self::Own { url, .. } => url.clone(),
         }
     }
 
     /// The server, which must be the cluster's own.
     pub fn server(&mut self) -> &mut Postgres {
         match self {
-            Self::Own(server) => server,
+            Self::Own { server, .. } => server,
             Self::Shared(_) => panic!("other tests use that server"),
         }
     }
@@ -129,7 +133,10 @@ impl Cluster {
         let folder = tempfile::tempdir().unwrap();
         let etcd = Etcd::start_with(options.etcd, options.etcd_options.clone()).await;
         let database = match options.has_own_postgres {
-            true => Database::Own(Box::new(Postgres::start())),
+            true => {
+                let server = Box::new(Postgres::start());
+                Database::Own { url: server.create_database(), server }
+            }
             false => Database::Shared(Postgres::shared().create_database()),
         };
         let files = Files::write(folder.path(), &database.url(), &etcd.endpoint(), options.ports);

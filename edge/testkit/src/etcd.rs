@@ -74,6 +74,10 @@ pub struct Etcd {
     http: reqwest::Client,
 }
 
+/// A copy of the data of an etcd.
+#[derive(Debug)]
+pub struct Copy(TempDir);
+
 // === impl Program ===
 
 impl Program {
@@ -197,8 +201,38 @@ impl Etcd {
     /// Starts it without data, at the same address.
     pub async fn wipe(&mut self) {
         self.kill();
-        std::fs::remove_dir_all(self.folder.path().join("data")).expect("the data of an etcd that ran");
+        std::fs::remove_dir_all(self.data()).expect("the data of an etcd that ran");
         self.restart().await;
+    }
+
+    /// A copy of its data, as a backup has them. It is started again for that.
+    pub async fn copy(&mut self) -> Copy {
+        self.stop().await;
+        let copy = Copy(TempDir::new().expect("a folder"));
+        copy_folder(&self.data(), copy.0.path());
+        self.restart().await;
+        copy
+    }
+
+    /// Starts it on a copy of its data, or of those of another etcd.
+    pub async fn restore(&mut self, copy: &Copy) {
+        self.kill();
+        std::fs::remove_dir_all(self.data()).expect("the data of an etcd that ran");
+        copy_folder(copy.0.path(), &self.data());
+        self.restart().await;
+    }
+
+    /// Everything that it has ever logged or stored, as bytes.
+    pub fn everything(&self) -> Vec<u8> {
+        let mut bytes = log(self.folder.path()).into_bytes();
+        for file in files_below(&self.data()) {
+            bytes.extend(std::fs::read(file).unwrap_or_default());
+        }
+        bytes
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
     }
 
     /// Whether its log, over all starts, holds `text`.
@@ -213,7 +247,7 @@ impl Etcd {
         let mut command = Command::new(self.program.path());
         command
             .env_clear()
-            .arg(format!("--data-dir={}", folder.join("data").display()))
+            .arg(format!("--data-dir={}", self.data().display()))
             .arg(format!("--listen-client-urls={client}"))
             .arg(format!("--advertise-client-urls={client}"))
             .arg(format!("--listen-peer-urls={peer}"))
@@ -245,4 +279,21 @@ impl Drop for Etcd {
 
 fn log(folder: &Path) -> String {
     std::fs::read_to_string(folder.join("log")).unwrap_or_default()
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
+    }
+    files
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    for file in files_below(from) {
+        let copy = to.join(file.strip_prefix(from).expect("it lies below"));
+        std::fs::create_dir_all(copy.parent().expect("it has one")).expect("the folder is ours");
+        std::fs::copy(&file, &copy).expect("both are ours");
+    }
 }

@@ -21,8 +21,11 @@ use tempfile::TempDir;
 use crate::ports::free_port;
 use crate::wait::block_until;
 
-/// The database user; its password stands in every address that this module gives out.
+/// Owns the databases; its password stands in every address that this module gives out.
 pub const USER: &str = "appproxy";
+
+/// May do everything; it has the same password.
+const ADMINISTRATOR: &str = "administrator";
 
 /// Tests look for it where it must not be.
 pub const PASSWORD: &str = "postgres-password-6b1f";
@@ -65,6 +68,9 @@ impl Postgres {
         let mut server = Self { folder, port: free_port(), user, process: None, databases: AtomicUsize::new(0) };
         server.initialise();
         server.restart();
+        // The password is not for the log.
+        let create = format!("CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'");
+        server.run("postgres", &["SET log_statement = 'none'", &create]);
         server
     }
 
@@ -86,21 +92,39 @@ impl Postgres {
     /// The address of a new database.
     pub fn create_database(&self) -> String {
         let name = format!("test{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        self.run_sql("postgres", &format!("CREATE DATABASE {name}"));
-        self.url(&name)
+        self.run_sql("postgres", &format!("CREATE DATABASE {name} OWNER {USER}"));
+        self.url(USER, &name)
     }
 
-    /// The address of a database.
-    pub fn url(&self, database: &str) -> String {
-        format!("postgres://{USER}:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
+    fn url(&self, user: &str, database: &str) -> String {
+        format!("postgres://{user}:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Runs statements as the superuser that it has, and gives back what they print, without headings.
+    /// Cuts every connection of [`USER`], as a failing network would.
+    pub fn cut_connections(&self) {
+        let cut = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{USER}'");
+        self.run_sql("postgres", &cut);
+    }
+
+    /// Everything that is stored in a database, as text.
+    pub fn dump(&self, database_url: &str) -> String {
+        let mut dump = Command::new(program("pg_dump"));
+        let output = dump.arg(database_url).output().expect("pg_dump runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs statements as an administrator, and gives back what they print, without headings.
     pub fn run_sql(&self, database: &str, sql: &str) -> String {
+        self.run(database, &[sql])
+    }
+
+    fn run(&self, database: &str, statements: &[&str]) -> String {
         let mut psql = Command::new(program("psql"));
-        psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", "--command", sql]);
-        let output = psql.arg(self.url(database)).output().expect("psql runs");
-        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]);
+        psql.args(statements.iter().flat_map(|statement| ["--command", statement]));
+        let output = psql.arg(self.url(ADMINISTRATOR, database)).output().expect("psql runs");
+        assert!(output.status.success(), "{statements:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("text")
     }
 
@@ -166,7 +190,14 @@ impl Postgres {
         std::fs::write(&password, PASSWORD).expect("writable");
         std::fs::set_permissions(&password, PermissionsExt::from_mode(0o644)).expect("ours");
         let mut command = self.command("initdb");
-        command.args(["--no-sync", "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256", "--username", USER]);
+        command.args([
+            "--no-sync",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--auth=scram-sha-256",
+            "--username",
+            ADMINISTRATOR,
+        ]);
         command.arg("--pwfile").arg(&password).arg("-D").arg(self.data());
         assert!(command.status().expect("initdb runs").success(), "{}", self.log());
         let settings = format!(

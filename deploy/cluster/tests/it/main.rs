@@ -8,4 +8,6 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod circuits;
+mod load;
 mod promises;

@@ -35,10 +35,33 @@ impl Etcd {
         self.ask("auth/enable", json!({})).await;
     }
 
-    async fn ask(&self, method: &str, body: Value) {
+    /// Ends every lease, as if their holders had been away for too long.
+    pub async fn end_leases(&self) {
+        let answer = self.ask("lease/leases", json!({})).await;
+        for lease in answer["leases"].as_array().into_iter().flatten() {
+            self.ask("lease/revoke", json!({"ID": lease["ID"]})).await;
+        }
+    }
+
+    /// What an operator does after etcd said that its space is used up: removes what lies under `prefix`, makes room
+    /// and lets it write again.
+    pub async fn make_room(&self, prefix: &str) {
+        let end = format!("{prefix}\u{7f}");
+        let range = json!({"key": encode_block(prefix.as_bytes()), "range_end": encode_block(end.as_bytes())});
+        let answer = self.ask("kv/deleterange", range).await;
+        let revision = answer["header"]["revision"].clone();
+        self.ask("kv/compaction", json!({"revision": revision, "physical": true})).await;
+        self.ask("maintenance/defragment", json!({})).await;
+        self.ask("maintenance/alarm", json!({"action": "DEACTIVATE", "alarm": "NOSPACE"})).await;
+    }
+
+    async fn ask(&self, method: &str, body: Value) -> Value {
         let url = format!("{}/v3/{method}", self.endpoint());
         let answer = self.http.post(url).json(&body).send().await.expect("etcd answers");
-        assert!(answer.status().is_success(), "{method}: {}", answer.text().await.unwrap_or_default());
+        let status = answer.status();
+        let text = answer.text().await.unwrap_or_default();
+        assert!(status.is_success(), "{method}: {text}");
+        serde_json::from_str(&text).unwrap_or_default()
     }
 }
 
