@@ -9,5 +9,7 @@
 )]
 
 mod circuits;
+mod faults;
 mod load;
 mod promises;
+mod secrets;

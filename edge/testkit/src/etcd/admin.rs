@@ -52,7 +52,11 @@ impl Etcd {
         let revision = answer["header"]["revision"].clone();
         self.ask("kv/compaction", json!({"revision": revision, "physical": true})).await;
         self.ask("maintenance/defragment", json!({})).await;
-        self.ask("maintenance/alarm", json!({"action": "DEACTIVATE", "alarm": "NOSPACE"})).await;
+        let answer = self.ask("maintenance/alarm", json!({"action": "GET"})).await;
+        for alarm in answer["alarms"].as_array().into_iter().flatten() {
+            let stop = json!({"action": "DEACTIVATE", "memberID": alarm["memberID"], "alarm": alarm["alarm"]});
+            self.ask("maintenance/alarm", stop).await;
+        }
     }
 
     async fn ask(&self, method: &str, body: Value) -> Value {
