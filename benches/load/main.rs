@@ -10,6 +10,7 @@
     reason = "a measurement that cannot go on must end, not print a wrong figure"
 )]
 
+mod cluster;
 mod cpu;
 mod memory;
 mod open;
@@ -41,6 +42,14 @@ enum Command {
     Served(served::Args),
     /// Processor time for a small request, against a bare pingora proxy and nginx.
     Cpu(cpu::Args),
+    /// Opening in a cluster, and from a write in etcd to the first answer at two edges.
+    ClusterServed(cluster::served::Args),
+    /// Start and memory of an edge that finds many circuits in etcd.
+    ClusterReady(cluster::ready::Args),
+    /// What an edge does when its watch ended and few circuits changed.
+    ClusterRelist(cluster::relist::Args),
+    /// Processor time for each open, of each part of a cluster.
+    ClusterCpu(cluster::cpu::Args),
     /// Resident memory for circuits and for ports.
     Memory(memory::Args),
     /// One measurement of `memory`, in a process of its own.
@@ -55,6 +64,10 @@ async fn main() {
         Command::Open(args) => open::run(args).await,
         Command::Served(args) => served::run(args).await,
         Command::Cpu(args) => cpu::run(args).await,
+        Command::ClusterServed(args) => cluster::served::run(args).await,
+        Command::ClusterReady(args) => cluster::ready::run(args).await,
+        Command::ClusterRelist(args) => cluster::relist::run(args).await,
+        Command::ClusterCpu(args) => cluster::cpu::run(args).await,
         Command::Memory(args) => memory::run(args),
         Command::MemoryOf(args) => memory::run_one(args).await,
     }

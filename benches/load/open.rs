@@ -76,7 +76,7 @@ async fn open(
 }
 
 /// What the disk asks for a durable write; an open circuit costs at least one.
-fn fsyncs(dir: &Path, count: usize) -> Samples {
+pub(crate) fn fsyncs(dir: &Path, count: usize) -> Samples {
     let path = dir.join("fsync");
     let mut file = File::create(&path).expect("a file");
     let mut samples = Samples::default();

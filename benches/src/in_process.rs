@@ -4,7 +4,6 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
 
 use edge::{Config, Listeners};
 use entities::ids::{Epoch, InstallationId, Revision};
@@ -12,9 +11,9 @@ use entities::registry::layout::{CircuitState, Layout, Meta};
 use entities::registry::memory::MemoryRegistry;
 use entities::registry::{Expected, Registry as _, Swap};
 use testkit::coordinator::StubCoordinator;
-use testkit::raw::RawClient;
 use tokio::sync::watch;
 
+use crate::asker::Asker;
 use crate::circuits;
 use crate::process::{PORT_ADDRESS, port_range};
 
@@ -34,7 +33,7 @@ pub struct InProcessEdge {
     /// Its traffic port.
     pub address: SocketAddr,
     filled: FilledRegistry,
-    asker: RawClient,
+    asker: Asker,
     /// Dropping either would end the edge.
     _coordinator: StubCoordinator,
     _shutdown: watch::Sender<bool>,
@@ -88,7 +87,7 @@ impl InProcessEdge {
         let (shutdown, must_stop) = watch::channel(false);
         let registry = Arc::new(filled.registry.clone());
         tokio::spawn(edge::run(config, registry, filled.layout.clone(), Listeners { traffic: listener }, must_stop));
-        let asker = RawClient::connect(address).await;
+        let asker = Asker::connect(address, WORKER_KEY).await;
         let (_, revision) = filled.registry.get(&filled.layout.meta()).await.expect("in memory");
         let mut edge = Self { address, filled, asker, _coordinator: coordinator, _shutdown: shutdown };
         edge.wait_applied(revision).await;
@@ -102,20 +101,6 @@ impl InProcessEdge {
 
     /// Waits until the edge says that it has applied `revision`, and refused nothing.
     pub async fn wait_applied(&mut self, revision: Revision) {
-        let wait = Duration::from_secs(20);
-        let path = format!("/v2/sync?epoch={}&revision={revision}&timeout_ms={}", self.filled.epoch, wait.as_millis());
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {WORKER_KEY}\r\n\r\n");
-        // The first question comes while the edge may not have listed anything.
-        for _ in 0..2 {
-            self.asker.send(&request).await;
-            let answer = self.asker.answer().await;
-            let report: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
-            let applied = report["applied"].as_u64().unwrap_or_default();
-            assert_eq!(report["refused"].as_array().map(Vec::len), Some(0), "circuits were refused: {report}");
-            if applied >= revision.0 {
-                return;
-            }
-        }
-        panic!("revision {revision} is not applied");
+        self.asker.wait_applied(self.filled.epoch, revision).await;
     }
 }

@@ -8,6 +8,11 @@
 //! | [`stored`] | a data folder with many circuits |
 //! | [`process`] | programs in processes of their own, and what the kernel says about them |
 //! | [`in_process`] | an edge in this process, with a registry to write to |
+//! | [`asker`] | how far an edge is, asked as a coordinator asks |
+//! | [`service`] | a program of ours with a configuration file and a log |
+//! | [`edge_process`] | an edge in a process of its own |
+//! | [`filled_etcd`] | an etcd with many circuits, and edges that follow it without a coordinator |
+//! | [`cluster`] | PostgreSQL, etcd, a coordinator and two edges |
 //! | [`samples`] | quantiles and medians |
 //! | [`report`] | the table, the machine, and the JSON line |
 //!
@@ -24,9 +29,14 @@
     reason = "a measurement that cannot go on must end, not print a wrong figure"
 )]
 
+pub mod asker;
 pub mod circuits;
+pub mod cluster;
+pub mod edge_process;
+pub mod filled_etcd;
 pub mod in_process;
 pub mod process;
 pub mod report;
 pub mod samples;
+pub mod service;
 pub mod stored;

@@ -74,10 +74,17 @@ impl Process {
 
     /// Processor time of all of its threads so far, and of its direct children, in seconds.
     pub fn cpu_s(&self) -> f64 {
-        let own = self.id();
-        let children = std::fs::read_to_string(format!("/proc/{own}/task/{own}/children")).unwrap_or_default();
-        let children = children.split_whitespace().filter_map(|id| id.parse().ok());
-        std::iter::once(own).chain(children).map(cpu_s).sum()
+        family_cpu_s(self.id())
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.0.try_wait(), Ok(None))
+    }
+
+    /// Sends a signal to a process that runs.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.id().try_into().expect("a process id")), signal).expect("the process is ours");
     }
 
     /// Resident memory in bytes.
@@ -120,6 +127,13 @@ fn pinned(command: Command, cpu: Option<usize>) -> Command {
     outer
 }
 
+/// Processor time of a process and of its direct children so far, in seconds.
+pub fn family_cpu_s(id: u32) -> f64 {
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    let children = children.split_whitespace().filter_map(|id| id.parse().ok());
+    std::iter::once(id).chain(children).map(cpu_s).sum()
+}
+
 fn cpu_s(id: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("the process runs");
     let (_, fields) = stat.rsplit_once(") ").expect("the name is in parentheses");
@@ -131,8 +145,22 @@ fn cpu_s(id: u32) -> f64 {
 
 /// Resident memory of a process, `self` for this one, in bytes.
 pub fn resident_bytes(id: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("the process runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says so");
+    memory_bytes(id, "status", "VmRSS:")
+}
+
+/// The same, but of pages that several processes have only this one's share: the programs here share their own text.
+pub fn proportional_bytes(id: &str) -> u64 {
+    memory_bytes(id, "smaps_rollup", "Pss:")
+}
+
+/// The most that was resident so far, in bytes.
+pub fn peak_resident_bytes(id: &str) -> u64 {
+    memory_bytes(id, "status", "VmHWM:")
+}
+
+fn memory_bytes(id: &str, file: &str, name: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{id}/{file}")).expect("the process runs");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("Linux says so");
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
     kib * 1024
 }

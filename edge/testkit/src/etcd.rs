@@ -158,6 +158,11 @@ impl Etcd {
         EtcdRegistry::new(self.config()).expect("a valid configuration")
     }
 
+    /// The number of its process.
+    pub fn process_id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
     /// Ends it as a crash would.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -266,8 +271,7 @@ impl Etcd {
     }
 
     fn signal(&self, signal: Signal) {
-        let process = self.process.as_ref().expect("it runs");
-        kill(Pid::from_raw(process.id().try_into().expect("a process id")), signal).expect("the process is ours");
+        kill(Pid::from_raw(self.process_id().try_into().expect("a process id")), signal).expect("the process is ours");
     }
 }
 

@@ -81,7 +81,7 @@ impl Postgres {
             let server = Self::start();
             let mut guard = Command::new("/bin/sh");
             guard.args(["-c", "read -r _; kill -QUIT \"$0\"; rm -rf -- \"$1\""]);
-            guard.arg(server.pid().to_string()).arg(server.folder.path()).stdin(Stdio::piped());
+            guard.arg(server.process_id().to_string()).arg(server.folder.path()).stdin(Stdio::piped());
             // What a terminal sends to the tests must not end the guard first.
             guard.process_group(0);
             Shared { server, _guard: guard.spawn().expect("a shell") }
@@ -98,6 +98,11 @@ impl Postgres {
 
     fn url(&self, user: &str, database: &str) -> String {
         format!("postgres://{user}:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The number of the process that all others of it are children of.
+    pub fn process_id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
     }
 
     /// Cuts every connection of [`USER`], as a failing network would.
@@ -181,10 +186,6 @@ impl Postgres {
         self.folder.path().join("data")
     }
 
-    fn pid(&self) -> u32 {
-        self.process.as_ref().expect("it runs").id()
-    }
-
     fn initialise(&self) {
         let password = self.folder.path().join("password");
         std::fs::write(&password, PASSWORD).expect("writable");
@@ -223,12 +224,12 @@ impl Postgres {
     }
 
     fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.pid().try_into().expect("a process id")), signal).expect("the process is ours");
+        kill(Pid::from_raw(self.process_id().try_into().expect("a process id")), signal).expect("the process is ours");
     }
 
     /// Each connection has a process of its own, a child of the server.
     fn signal_all(&self, signal: &str) {
-        let parent = self.pid().to_string();
+        let parent = self.process_id().to_string();
         let status = Command::new("pkill").args(["--signal", signal, "--parent", &parent]).status();
         assert!(status.is_ok_and(|status| status.success()), "the server has processes");
         Command::new("kill").args([&format!("-{signal}"), &parent]).status().expect("kill runs");
