@@ -2,19 +2,21 @@
 //!
 //! Invariant: the registry is listed before the store is read. A key that is in the list but in neither circuits nor
 //! tombstones is then nobody's. No round deletes more than a tenth of the keys, or a hundred, unless the registry
-//! went back: what it holds then says nothing against the store.
+//! went back: what it holds then says nothing against the store. Circuits are published several at a time, and all of
+//! them before the registry is declared complete.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use entities::circuit::CircuitStatus;
+use entities::circuit::{CircuitStatus, Versioned};
 use entities::clock::SharedClock;
 use entities::ids::{CircuitId, CircuitKey, Generation, InstallationId, Revision};
 use entities::orm::to_column;
 use entities::registry::layout::{CircuitState, Place};
 use entities::registry::{Entry, RegistryError, Swap};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::Notify;
 
 use crate::acks::{Acks, Wanted};
@@ -27,6 +29,10 @@ use crate::store::{ListFilter, Store, StoreError, StoredCircuit, Tombstone, Unco
 
 /// Rows read at a time.
 const PAGE: u64 = 500;
+
+/// Circuits that are published at a time: an empty registry is filled in seconds, and half of the usual connections to the
+/// database are left for the API.
+const PUBLISH_CONCURRENCY: usize = 8;
 
 /// After a round that failed.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -164,9 +170,9 @@ impl Reconcile {
             if after.is_none() {
                 break;
             }
-            for circuit in page {
-                let Some(repaired) = self.repair_open(&circuit, &mut known).await? else { continue };
-                if circuit.status != repaired.served_status {
+            let mut repairs = stream::iter(self.repairs(page, &mut known)).buffer_unordered(PUBLISH_CONCURRENCY);
+            while let Some((circuit, repaired)) = repairs.try_next().await? {
+                if let Some(repaired) = repaired.filter(|repaired| circuit.status != repaired.served_status) {
                     revisions.insert(repaired.key, repaired.revision);
                     unjudged.push(circuit);
                 }
@@ -207,23 +213,40 @@ impl Reconcile {
         Ok(known)
     }
 
-    /// Brings the registry up to an open circuit.
+    /// What is to be done about open circuits, each by itself; what the registry has of them is no stray.
+    fn repairs(
+        &self,
+        page: Vec<StoredCircuit>,
+        known: &mut HashMap<CircuitKey, Known>,
+    ) -> Vec<impl Future<Output = Result<(StoredCircuit, Option<Repaired>), ReconcileError>>> {
+        let mut repairs = Vec::with_capacity(page.len());
+        for circuit in page {
+            let versioned = match circuit.row.versioned() {
+                Ok(versioned) => versioned,
+                Err(error) => {
+                    tracing::error!(%error, "a stored circuit does not read and is passed over");
+                    continue;
+                }
+            };
+            let found = known.remove(&versioned.circuit.key);
+            repairs.push(async move {
+                let repaired = self.repair_open(&circuit, versioned, found).await?;
+                Ok((circuit, repaired))
+            });
+        }
+        repairs
+    }
+
+    /// Brings the registry, which had `found`, up to an open circuit.
     async fn repair_open(
         &self,
         circuit: &StoredCircuit,
-        known: &mut HashMap<CircuitKey, Known>,
+        versioned: Versioned,
+        found: Option<Known>,
     ) -> Result<Option<Repaired>, ReconcileError> {
-        let versioned = match circuit.row.versioned() {
-            Ok(versioned) => versioned,
-            Err(error) => {
-                tracing::error!(%error, "a stored circuit does not read and is passed over");
-                return Ok(None);
-            }
-        };
         let key = versioned.circuit.key.clone();
         let generation = versioned.generation;
         let served_status = served_status(&versioned.circuit);
-        let found = known.remove(&key);
         // The store was read later: what is newer in the registry is nothing that the store ever will have.
         if let Some(found) = found
             && found.generation == Some(generation)

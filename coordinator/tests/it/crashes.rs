@@ -15,7 +15,7 @@ use crate::fake_worker::{FakeWorker, main_authority};
 use crate::harness::{Coordinator, Ground, MANAGER_KEY, circuit, named_circuit, patient, port_circuit, repairing};
 
 /// Stores a circuit as a coordinator does that ends before it has published.
-async fn open_in_store(ground: &Ground, store: &Store, body: &Value) {
+pub(crate) async fn open_in_store(ground: &Ground, store: &Store, body: &Value) {
     let authority = main_authority("40000-40099");
     let spec = CircuitSpec::read(body).unwrap();
     let place = match body["frontend"]["mode"].as_str() {

@@ -14,6 +14,7 @@ mod closing;
 mod contracts;
 mod crashes;
 mod fake_worker;
+mod filling;
 mod harness;
 mod listing;
 mod losing;
