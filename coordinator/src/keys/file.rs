@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn every_fault_has_its_line_and_no_key() {
         let faults = parse(&format!("manger {KEY}\nread short\nmanager {KEY} x\nread:a {KEY}\nworker:-x {KEY}\n"));
-        let faults = faults.err().expect("faulty");
+        let faults = faults.expect_err("faulty");
         let lines: Vec<&str> = faults.iter().map(|fault| fault.split(':').next().expect("a place")).collect();
         assert_eq!(lines, ["line 1", "line 2", "line 3", "line 4", "line 5"], "{faults:?}");
         assert!(faults.iter().all(|fault| !fault.contains(KEY) && !fault.contains("short ")), "{faults:?}");
@@ -89,6 +89,6 @@ mod tests {
 
     #[test]
     fn a_coordinator_needs_a_manager_and_a_worker() {
-        assert_eq!(parse(&format!("read {KEY}")).err().expect("faulty").len(), 2);
+        assert_eq!(parse(&format!("read {KEY}")).expect_err("faulty").len(), 2);
     }
 }

@@ -11,7 +11,8 @@ use crate::settings::Settings;
 
 /// Pingora reports each port that closes, and as an error each client that breaks off; the edge says itself what
 /// went wrong and whose fault it was.
-pub const DEFAULT_FILTER: &str = "info,pingora_core=warn,pingora_proxy=off,sea_orm_migration=warn,sqlx=warn,sqlx_core=warn";
+pub const DEFAULT_FILTER: &str =
+    "info,pingora_core=warn,pingora_proxy=off,sea_orm_migration=warn,sqlx=warn,sqlx_core=warn";
 
 /// What is logged and how.
 #[derive(Debug, Clone)]
