@@ -9,12 +9,13 @@
 //! | `login` | one login for everybody |
 //! | `calls` | endpoints, time limits, and what the client crate does with an odd answer |
 //! | `failure` | what a failed call means |
+//! | `paging` | how large the pages of a list are |
 //! | `watch` | the watch stream |
 //!
 //! # Invariants
 //!
 //! * etcd-rs is known here and nowhere else.
-//! * No call lasts longer than its time limit, list aside: that has one for each page.
+//! * No call lasts longer than its time limit, list aside: that has one for each page that it asks for.
 //! * No message is larger than the 4 MiB that etcd-rs decodes, as long as values keep to their limit; where they do
 //!   not, calls fail and watches end, and neither hangs.
 //! * No text of an error or of `Debug` holds a password or a token.
@@ -24,6 +25,7 @@ pub mod config;
 mod connection;
 mod failure;
 mod login;
+mod paging;
 mod watch;
 
 use std::fmt;
@@ -38,12 +40,10 @@ use etcd_rs::{
 use self::calls::{Calls, Repeat};
 use self::config::{EtcdConfig, EtcdConfigError};
 use self::failure::{Failure, Kind};
+use self::paging::PageSize;
 use super::{Change, Entry, Expected, LeaseId, Listing, Registry, RegistryError, Swap, Watch, Write};
 use crate::ids::Revision;
 use crate::limits::MAX_REGISTRY_VALUE_BYTES;
-
-/// Keys in one answer of a list: with values of 16 KiB that is 3.2 MiB, below the 4 MiB that etcd-rs decodes.
-const PAGE_KEYS: u64 = 200;
 
 /// The registry of a cluster.
 pub struct EtcdRegistry {
@@ -64,10 +64,33 @@ impl EtcdRegistry {
     }
 
     /// One page from `from` on, at `revision` unless it is the first.
-    async fn page(&self, from: &[u8], end: &[u8], revision: Option<i64>) -> Result<RangeResponse, Failure> {
+    async fn page(
+        &self,
+        from: &[u8],
+        end: &[u8],
+        revision: Option<i64>,
+        size: &mut PageSize,
+    ) -> Result<RangeResponse, Failure> {
+        match self.page_of(from, end, revision, size.keys()).await {
+            // An answer that is larger than the client decodes, among others.
+            Err(failure) if failure.kind == Kind::Refused && size.shrink() => {
+                self.page_of(from, end, revision, size.keys()).await
+            }
+            answer => answer,
+        }
+        .inspect(|page| size.note(&page.kvs))
+    }
+
+    async fn page_of(
+        &self,
+        from: &[u8],
+        end: &[u8],
+        revision: Option<i64>,
+        keys: u64,
+    ) -> Result<RangeResponse, Failure> {
         self.calls
             .make(Repeat::Harmless, |client| {
-                let range = RangeRequest::new(KeyRange::range(from, end)).limit(PAGE_KEYS);
+                let range = RangeRequest::new(KeyRange::range(from, end)).limit(keys);
                 let range = range.revision(revision.unwrap_or(0));
                 async move { Ok(client.get(range).await?) }
             })
@@ -88,8 +111,9 @@ impl Registry for EtcdRegistry {
         let KeyRange { key: mut from, range_end: end } = KeyRange::prefix(prefix);
         let mut entries = Vec::new();
         let mut revision = None;
+        let mut size = PageSize::new();
         loop {
-            let page = match self.page(&from, &end, revision).await {
+            let page = match self.page(&from, &end, revision, &mut size).await {
                 Ok(page) => page,
                 Err(failure) => return Err(failure.of_revision(revision.map(to_revision).unwrap_or_default())),
             };

@@ -13,6 +13,7 @@ use testkit::wait::{wait_until, within};
 testkit::on_each_etcd!(
     etcd_keeps_the_contract_of_every_registry,
     a_list_over_the_clients_limit_comes_in_pages_of_one_revision,
+    a_list_goes_on_where_small_values_end_and_the_largest_begin,
     the_largest_value_fits_two_hundred_times_into_one_page,
     a_lease_that_ran_out_cannot_be_kept_alive_nor_written_with,
     a_full_etcd_refuses_writes_with_its_reason_and_still_reads,
@@ -58,6 +59,16 @@ async fn a_list_over_the_clients_limit_comes_in_pages_of_one_revision(program: P
     assert!(listing.entries.iter().all(|entry| entry.value.len() == 8 * 1024 && entry.revision <= last));
     assert!(listing.entries.is_sorted_by(|one, next| one.key < next.key), "in order, none twice");
     assert_eq!(listing.revision, last);
+}
+
+async fn a_list_goes_on_where_small_values_end_and_the_largest_begin(program: Program) {
+    let etcd = Etcd::start(program).await;
+    let registry = etcd.registry();
+    fill(&registry, "/mixed/1-small/", 1_000, 100).await;
+    let last = fill(&registry, "/mixed/2-largest/", 600, MAX_REGISTRY_VALUE_BYTES).await;
+    let listing = registry.list("/mixed/").await.expect("answers");
+    assert_eq!((listing.entries.len(), listing.revision), (1_600, last));
+    assert!(listing.entries.is_sorted_by(|one, next| one.key < next.key), "in order, none twice");
 }
 
 async fn the_largest_value_fits_two_hundred_times_into_one_page(program: Program) {
