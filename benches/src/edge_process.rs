@@ -7,15 +7,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use testkit::wait::wait_until;
+use testkit::wait::wait_until_for;
 
 use crate::asker::Asker;
 use crate::circuits::DOMAIN;
-use crate::process::Process;
+use crate::process::{Process, resident_bytes};
 use crate::service::Service;
 
 /// What edges show to coordinators, and coordinators to edges.
 pub const WORKER_KEY: &str = "benches-worker-key-0001";
+
+/// How long files and memory of an edge may move after it has become ready.
+const SETTLE_LIMIT: Duration = Duration::from_secs(120);
 
 /// What an edge is started with.
 #[derive(Debug, Clone)]
@@ -108,22 +111,36 @@ impl EdgeProcess {
         value.unwrap_or_else(|| panic!("there is no {name} in {text}")).parse().expect("a number")
     }
 
-    /// Waits until the snapshot holds as many bytes as it did `quiet` before, and tells how many.
+    /// Waits until the snapshot has not grown for `quiet`, and tells how many bytes it holds. It grows by its position
+    /// every ten seconds, so `quiet` is less.
     pub async fn settled_snapshot_bytes(&self, quiet: Duration) -> f64 {
-        let (mut bytes, mut since) = (f64::NAN, Instant::now());
-        wait_until("an end of writing", async || {
-            let now = self.metric("appproxy_edge_snapshot_bytes").await;
-            if now != bytes {
-                (bytes, since) = (now, Instant::now());
-            }
-            since.elapsed() >= quiet
-        })
-        .await;
-        bytes
+        settled(quiet, async || self.metric("appproxy_edge_snapshot_bytes").await).await
+    }
+
+    /// Waits until the snapshot is written and resident memory has not moved for `quiet`, and tells how much it is.
+    pub async fn settled_resident_bytes(&self, quiet: Duration) -> f64 {
+        self.settled_snapshot_bytes(quiet.min(Duration::from_secs(3))).await;
+        let id = self.process().id().to_string();
+        // What answering costs is no movement.
+        settled(quiet, async || (resident_bytes(&id) >> 18) as f64 * f64::from(1 << 18)).await
     }
 
     /// SIGTERM, and then until it has ended.
     pub fn stop(self) {
         self.service.stop();
     }
+}
+
+/// Waits until what `look` sees has been the same for `quiet`.
+async fn settled(quiet: Duration, look: impl AsyncFn() -> f64) -> f64 {
+    let (mut seen, mut since) = (f64::NAN, Instant::now());
+    wait_until_for("an end of changes", SETTLE_LIMIT, async || {
+        let now = look().await;
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        }
+        since.elapsed() >= quiet
+    })
+    .await;
+    seen
 }
