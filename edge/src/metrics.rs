@@ -36,6 +36,8 @@ pub(crate) struct Metrics {
     pub(crate) relists: IntCounter,
     /// Changes that were applied.
     pub(crate) events_applied: IntCounter,
+    /// Circuits that a change or a list touched.
+    pub(crate) circuits_touched: IntCounter,
     /// The registry revision that is applied.
     pub(crate) applied_revision: IntGauge,
     /// Circuits that are served although the registry does not name them.
@@ -111,6 +113,11 @@ impl Metrics {
             drains_cut: counter(&registry, "drains_cut_total", "Requests cut at the end of a drain time")?,
             relists: counter(&registry, "registry_relists_total", "Lists of the registry")?,
             events_applied: counter(&registry, "events_applied_total", "Registry changes applied")?,
+            circuits_touched: counter(
+                &registry,
+                "circuits_touched_total",
+                "Circuits opened, changed or closed by a change or a list",
+            )?,
             applied_revision: gauge(&registry, "applied_revision", "Registry revision that is applied")?,
             circuits_held_back: gauge(&registry, "circuits_held_back", "Circuits that the registry stopped naming")?,
             registry_confirmed_age: gauge(

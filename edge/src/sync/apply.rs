@@ -105,6 +105,7 @@ impl Applier {
 
     async fn carry_out(&mut self, plan: Plan) {
         plan.forgotten.iter().for_each(|key| self.note_gone(key));
+        self.metrics.circuits_touched.inc_by(plan.touched() as u64);
         let mut moving = self.leave(plan.leaving).await;
         for versioned in plan.changing {
             self.change(versioned);

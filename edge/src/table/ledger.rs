@@ -87,6 +87,16 @@ pub(crate) struct Leaving {
     pub(crate) is_moving: bool,
 }
 
+// === impl Plan ===
+
+impl Plan {
+    /// How many circuits it is about. One that moves to another slot leaves and enters.
+    pub(crate) fn touched(&self) -> usize {
+        let closing = self.leaving.iter().filter(|leaving| !leaving.is_moving).count();
+        closing + self.changing.len() + self.entering.len()
+    }
+}
+
 // === impl Ledger ===
 
 impl Ledger {

@@ -1,5 +1,6 @@
 //! Following the registry.
 
+use entities::circuit::Circuit;
 use entities::ids::{Epoch, Generation, Revision};
 use entities::registry::Registry as _;
 use testkit::origin::Origin;
@@ -148,4 +149,35 @@ async fn a_thousand_circuits_are_applied_together() {
     for number in [0, 499, 500, 999] {
         assert_eq!(name_of(edge.get(&format!("lab-{number}.apps.test"), "/").await).await, "lab");
     }
+}
+
+#[tokio::test]
+async fn a_list_touches_what_has_changed_since_the_last_one_and_nothing_else() {
+    let edge = TestEdge::start().await;
+    let circuits: Vec<Circuit> = (0..300).map(|index| by_host(&format!("app-{index}"), vec![])).collect();
+    for circuit in &circuits {
+        edge.publish(circuit).await;
+    }
+    edge.wait_applied().await;
+    let count = async |name: &str| edge.metric(name).await;
+    let touched = count("appproxy_edge_circuits_touched_total").await;
+    assert_eq!(touched, 300.0);
+    let (lists, events) =
+        (count("appproxy_edge_registry_relists_total").await, count("appproxy_edge_events_applied_total").await);
+
+    edge.line.take_away();
+    for circuit in &circuits[..4] {
+        edge.publish(circuit).await;
+    }
+    for circuit in &circuits[4..7] {
+        edge.publish_closed(circuit).await;
+    }
+    for index in 300..303 {
+        edge.publish(&by_host(&format!("app-{index}"), vec![])).await;
+    }
+    edge.line.bring_back();
+    edge.wait_applied().await;
+    assert_eq!(count("appproxy_edge_events_applied_total").await, events, "no watch brought them");
+    assert!(count("appproxy_edge_registry_relists_total").await > lists);
+    assert_eq!(count("appproxy_edge_circuits_touched_total").await - touched, 10.0);
 }
