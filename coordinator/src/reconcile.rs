@@ -225,6 +225,10 @@ impl Reconcile {
                 Ok(versioned) => versioned,
                 Err(error) => {
                     tracing::error!(%error, "a stored circuit does not read and is passed over");
+                    // It is the store's all the same: what edges serve of it stays.
+                    if let Ok(key) = circuit.row.key.parse::<CircuitKey>() {
+                        known.remove(&key);
+                    }
                     continue;
                 }
             };

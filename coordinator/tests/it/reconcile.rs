@@ -5,6 +5,7 @@ use std::time::Duration;
 use entities::ids::{Epoch, InstallationId};
 use entities::registry::layout::{Layout, Meta};
 use entities::registry::{Expected, Registry};
+use sea_orm::{ConnectionTrait, Database};
 use serde_json::json;
 use testkit::wait::wait_until;
 
@@ -31,6 +32,17 @@ async fn a_key_that_the_store_does_not_know_is_deleted() {
         coordinator.metric("appproxy_coordinator_reconcile_repairs_total").await >= 2
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_circuit_whose_row_does_not_read_is_served_on() {
+    let coordinator = Coordinator::start(repairing()).await;
+    let _worker = FakeWorker::join(&coordinator, "w1").await;
+    coordinator.open(circuit("s1", "app")).await;
+    let database = Database::connect(&coordinator.ground.database().url).await.unwrap();
+    database.execute_unprepared("UPDATE circuits SET spec = '{}'").await.unwrap();
+    coordinator.ground.after_a_round().await;
+    assert_eq!(coordinator.ground.published_open("s1:app").await, Some(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
