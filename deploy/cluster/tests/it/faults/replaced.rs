@@ -2,6 +2,7 @@
 //! are equal afterwards.
 
 use cluster::Cluster;
+use entities::registry::Registry;
 use reqwest::StatusCode;
 use testkit::etcd::{Etcd, Program};
 use testkit::origin::Origin;
@@ -74,9 +75,11 @@ async fn an_etcd_restored_from_an_old_copy_neither_loses_nor_revives_a_circuit()
     let serving: Vec<Opened> = kept.iter().chain(&new).cloned().collect();
     let load = ask(&cluster, &serving);
     load.go_on(100, 0).await;
+    let before = cluster.registry().epoch(&cluster.layout()).await.unwrap();
     cluster.etcd.restore(&copy).await;
     assert_gone(&cluster, closed).await;
     wait_until_equal(&cluster).await;
+    assert_ne!(cluster.registry().epoch(&cluster.layout()).await.unwrap(), before, "revisions count anew");
     cluster.wait_until_alive().await;
     load.go_on(100, 0).await;
     load.finish().await;
@@ -113,7 +116,7 @@ async fn the_etcd_of_another_cluster_changes_nothing_here_and_is_not_written_to(
         let written = cluster.etcd.copy().await;
         let mut probe = Etcd::start(Program::Distribution).await;
         probe.restore(&written).await;
-        let listing = entities::registry::Registry::list(&probe.registry(), &cluster.layout().circuits()).await;
+        let listing = probe.registry().list(&cluster.layout().circuits()).await;
         listing.unwrap().entries.iter().all(|entry| entry.key.contains("theirs:"))
     };
     assert!(untouched, "nothing of ours is written there");
