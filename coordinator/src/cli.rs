@@ -67,13 +67,9 @@ enum CommandError {
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let cli: Cli = match exit::parse_arguments() {
-        Ok(cli) => cli,
+    let (cli, runtime): (Cli, _) = match exit::begin(PROGRAM) {
+        Ok(begun) => begun,
         Err(code) => return code,
-    };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return exit::failed(PROGRAM, &format!("the runtime cannot start: {error}")),
     };
     let done = match cli.command {
         Command::Config(command) => return command.run(PROGRAM, settings::SAMPLE, settings::read),
@@ -107,9 +103,9 @@ fn openssl_version() -> &'static str {
 }
 
 async fn migrate(file: &ConfigFile) -> Result<(), CommandError> {
-    let settings = file.load(settings::read_store)?;
-    let before = database::schema(&settings.database).await?;
-    database::migrate(&settings.database).await?;
+    let database = file.load(settings::read)?.config.database;
+    let before = database::schema(&database).await?;
+    database::migrate(&database).await?;
     let pending = before.iter().filter(|step| !step.is_applied);
     let mut count = 0;
     for step in pending {
@@ -123,8 +119,7 @@ async fn migrate(file: &ConfigFile) -> Result<(), CommandError> {
 }
 
 async fn show_schema(file: &ConfigFile) -> Result<(), CommandError> {
-    let settings = file.load(settings::read_store)?;
-    let steps = database::schema(&settings.database).await?;
+    let steps = database::schema(&file.load(settings::read)?.config.database).await?;
     for step in &steps {
         println!("{}: {}", step.name, step.word());
     }

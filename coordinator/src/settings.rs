@@ -30,13 +30,6 @@ pub struct CoordinatorSettings {
     pub log: LogSettings,
 }
 
-/// What `migrate` needs of the file; the rest may be wrong or missing.
-#[derive(Debug, Clone)]
-pub struct StoreSettings {
-    /// Where the store is.
-    pub database: DatabaseConfig,
-}
-
 /// Reads the whole file.
 ///
 /// # Errors
@@ -55,14 +48,6 @@ pub fn read(mut settings: Settings<'_>) -> Result<CoordinatorSettings, SettingFa
         registry,
         log,
     }))
-}
-
-/// Reads the section `[database]` of a whole file.
-///
-/// # Errors
-/// Every fault of the file, as [`read`] names them.
-pub fn read_store(settings: Settings<'_>) -> Result<StoreSettings, SettingFaults> {
-    read(settings).map(|settings| StoreSettings { database: settings.config.database })
 }
 
 fn read_keys(settings: &mut Settings<'_>) -> Option<Vec<ApiKey>> {

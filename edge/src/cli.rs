@@ -48,13 +48,9 @@ enum StartError {
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let cli: Cli = match exit::parse_arguments() {
-        Ok(cli) => cli,
+    let (cli, runtime): (Cli, _) = match exit::begin(PROGRAM) {
+        Ok(begun) => begun,
         Err(code) => return code,
-    };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return exit::failed(PROGRAM, &format!("the runtime cannot start: {error}")),
     };
     let done = match cli.command {
         Command::Config(command) => return command.run(PROGRAM, settings::SAMPLE, settings::read),

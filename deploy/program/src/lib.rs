@@ -8,7 +8,7 @@
 //! | [`registry`] | the section `[registry]`, and the registry that it describes |
 //! | [`config_file`] | `config sample` and `config check`, and reading the file that `--config` names |
 //! | [`log`] | what is logged, and where to |
-//! | [`exit`] | exit codes |
+//! | [`exit`] | how a program begins, and the codes that it ends with |
 //! | [`stop`] | SIGTERM and SIGINT |
 //! | [`system`] | limits and ranges of the operating system that a proxy runs into |
 //!

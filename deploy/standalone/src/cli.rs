@@ -92,13 +92,9 @@ struct DemoArgs {
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let cli: Cli = match exit::parse_arguments() {
-        Ok(cli) => cli,
+    let (cli, runtime): (Cli, _) = match exit::begin(PROGRAM) {
+        Ok(begun) => begun,
         Err(code) => return code,
-    };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return exit::failed(PROGRAM, &format!("the runtime cannot start: {error}")),
     };
     match cli.command {
         Some(Command::Demo(args)) => match runtime.block_on(demo::run(args.bind, stop::signalled())) {
