@@ -59,16 +59,18 @@ async fn an_edge_killed_while_it_writes_its_snapshot_still_serves_what_is_older(
     let origin = Origin::start("app").await;
     let mut opened: Vec<(Instant, String)> = Vec::new();
     for round in 0..4 {
-        let started = Instant::now();
+        let mut first = None;
         let goes_on_for = MISSING_LIMIT + Duration::from_millis(rng.random_range(0..700));
         for index in 0.. {
-            // Something is written all the time, and the kill comes at any moment of it.
-            if started.elapsed() > goes_on_for {
+            // Something is written all the time, and the kill comes at any moment of it; the first one is old by then.
+            if first.is_some_and(|at: Instant| at.elapsed() > goes_on_for) {
                 break;
             }
             let body = circuit("s1", &format!("app-{round}-{index}"), "subdomain", &[origin.address()]);
             let (host, _) = host_and_port(&cluster.manager.open(body).await);
-            opened.push((Instant::now(), host));
+            let opened_at = Instant::now();
+            first.get_or_insert(opened_at);
+            opened.push((opened_at, host));
         }
         let edge = &mut cluster.edges[1];
         edge.process.kill();
