@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use entities::access::Access;
 use entities::authority::{Authority, DomainFrontends, PortFrontends, PortRange, Scheme};
 use entities::balance::LoadBalancing;
-use entities::circuit::{AppMode, Backend, Circuit, CircuitSpec, Protocol, Versioned};
+use entities::circuit::{AppMode, Backend, Circuit, CircuitSpec, Protocol, Traffic, Versioned};
 use entities::frontend::{Frontend, FrontendRequest};
 use entities::host::Subdomain;
 use entities::ids::{AuthorityName, CircuitId, CircuitKey, Generation, Port};
@@ -75,6 +75,7 @@ pub fn circuit(mode: Mode, number: usize, ports: PortRange, target: SocketAddr) 
         targets: vec![target_of(target)],
         load_balancing: LoadBalancing::default(),
         access: Access::default(),
+        traffic: Traffic::default(),
     }
 }
 
@@ -96,6 +97,7 @@ pub fn spec(number: usize, target: SocketAddr) -> CircuitSpec {
         targets: vec![target_of(target)],
         load_balancing: LoadBalancing::default(),
         access: Access::default(),
+        traffic: Traffic::default(),
         labels: BTreeMap::new(),
     }
 }

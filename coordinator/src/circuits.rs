@@ -59,6 +59,9 @@ pub enum CircuitError {
     /// Every port that was tried was held by something else on a worker.
     #[error("no worker could bind any of {0} ports")]
     PortsRefused(usize),
+    /// The circuit cannot have such rules.
+    #[error("the change does not fit the circuit: {0}")]
+    Invalid(entities::faults::Faults),
     /// The circuit does not fit into the registry.
     #[error(transparent)]
     TooLarge(entities::registry::layout::EnvelopeError),

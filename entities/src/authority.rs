@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::circuit::Protocol;
 use crate::frontend::Frontend;
 use crate::host::HostName;
 use crate::ids::{AuthorityName, Port};
@@ -169,8 +170,9 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Where clients find a circuit. `None` if the authority does not take such frontends (any more).
-    pub fn url(&self, frontend: &Frontend) -> Option<String> {
+    /// Where clients find a circuit of this protocol: `http://…/`, or `ssh://HOST:PORT` and the like for a byte stream.
+    /// `None` if the authority does not take such frontends (any more).
+    pub fn url(&self, frontend: &Frontend, protocol: Protocol) -> Option<String> {
         match frontend {
             Frontend::Subdomain { host, .. } => {
                 let way_in = self.subdomains.as_ref()?;
@@ -185,11 +187,14 @@ impl Authority {
             Frontend::Port { port } => {
                 let way_in = self.ports.as_ref()?;
                 let host = way_in.host.as_str();
-                let scheme = way_in.public_scheme.as_str();
+                let (scheme, path) = match protocol.stream_scheme() {
+                    Some(scheme) => (scheme, ""),
+                    None => (way_in.public_scheme.as_str(), "/"),
+                };
                 if host.contains(':') {
-                    Some(format!("{scheme}://[{host}]:{port}/"))
+                    Some(format!("{scheme}://[{host}]:{port}{path}"))
                 } else {
-                    Some(format!("{scheme}://{host}:{port}/"))
+                    Some(format!("{scheme}://{host}:{port}{path}"))
                 }
             }
         }
@@ -222,10 +227,18 @@ mod tests {
             subdomain: "lab".parse().expect("valid"),
             host: "lab.apps.example.org".parse().expect("valid"),
         };
-        assert_eq!(authority(Scheme::Https, 443).url(&frontend).as_deref(), Some("https://lab.apps.example.org/"));
-        assert_eq!(authority(Scheme::Http, 6130).url(&frontend).as_deref(), Some("http://lab.apps.example.org:6130/"));
+        assert_eq!(
+            authority(Scheme::Https, 443).url(&frontend, Protocol::Http).as_deref(),
+            Some("https://lab.apps.example.org/")
+        );
+        assert_eq!(
+            authority(Scheme::Http, 6130).url(&frontend, Protocol::Http).as_deref(),
+            Some("http://lab.apps.example.org:6130/")
+        );
         let port = Frontend::Port { port: Port::try_from(30_007).expect("valid") };
-        assert_eq!(authority(Scheme::Http, 80).url(&port).as_deref(), Some("http://[::1]:30007/"));
+        let url = |protocol| authority(Scheme::Http, 80).url(&port, protocol);
+        assert_eq!(url(Protocol::Http).as_deref(), Some("http://[::1]:30007/"));
+        assert_eq!(url(Protocol::Ssh).as_deref(), Some("ssh://[::1]:30007"));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //!
 //! Invariant: a [`Circuit`] carries all that an edge needs to serve it and nothing else (no labels, no history).
 
+mod protocol;
 mod read;
+mod traffic;
 
 use std::collections::BTreeMap;
 
@@ -10,11 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
 use crate::balance::LoadBalancing;
+use crate::faults::Faults;
 use crate::frontend::{Frontend, FrontendRequest};
 use crate::ids::{AuthorityName, CircuitId, CircuitKey, Generation, OwnerId, ServiceName, UserId, Variant};
 use crate::target::Target;
 
+pub use protocol::{Backend, Protocol};
 pub use read::NOT_SUPPORTED_FIELDS;
+pub use traffic::{FieldEdits, Headers, ProxyProtocol, Timeouts, Traffic};
 
 /// What kind of owner a circuit has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,34 +30,6 @@ pub enum AppMode {
     Interactive,
     /// A model service.
     Inference,
-}
-
-/// What the service speaks; it chooses the backend.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Protocol {
-    /// HTTP/1.1 with upgrades.
-    #[default]
-    Http,
-    /// HTTP/1.1 of a service that the container opens by itself.
-    Preopen,
-}
-
-/// The protocol driver towards targets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Backend {
-    /// HTTP/1.1.
-    Http,
-}
-
-impl Protocol {
-    /// The backend that carries this protocol when the caller leaves the choice to us.
-    pub fn automatic_backend(self) -> Backend {
-        match self {
-            Self::Http | Self::Preopen => Backend::Http,
-        }
-    }
 }
 
 /// What a caller asked for, complete and valid. Two equal ones ask for the same circuit.
@@ -79,6 +56,9 @@ pub struct CircuitSpec {
     pub load_balancing: LoadBalancing,
     /// Who may use it.
     pub access: Access,
+    /// Rules over its traffic.
+    #[serde(default, skip_serializing_if = "Traffic::is_default")]
+    pub traffic: Traffic,
     /// The caller's own notes.
     pub labels: BTreeMap<String, String>,
 }
@@ -125,14 +105,22 @@ pub struct CircuitPatch {
     pub load_balancing: Option<LoadBalancing>,
     /// New access rules.
     pub access: Option<Access>,
+    /// New time limits.
+    pub timeouts: Option<Timeouts>,
+    /// New edits of header fields.
+    pub headers: Option<Headers>,
+    /// Another way to tell a TCP target who the client is, or none.
+    pub proxy_protocol: Option<Option<ProxyProtocol>>,
     /// New notes.
     pub labels: Option<BTreeMap<String, String>>,
 }
 
 impl CircuitPatch {
     /// `spec` with this change.
-    #[must_use]
-    pub fn applied_to(self, spec: &CircuitSpec) -> CircuitSpec {
+    ///
+    /// # Errors
+    /// Rules that the backend of the circuit does not honour.
+    pub fn applied_to(self, spec: &CircuitSpec) -> Result<CircuitSpec, Faults> {
         let mut changed = spec.clone();
         if let Some(targets) = self.targets {
             changed.targets = targets;
@@ -143,10 +131,21 @@ impl CircuitPatch {
         if let Some(access) = self.access {
             changed.access = access;
         }
+        if let Some(timeouts) = self.timeouts {
+            changed.traffic.timeouts = timeouts;
+        }
+        if let Some(headers) = self.headers {
+            changed.traffic.headers = headers;
+        }
+        if let Some(proxy_protocol) = self.proxy_protocol {
+            changed.traffic.proxy_protocol = proxy_protocol;
+        }
         if let Some(labels) = self.labels {
             changed.labels = labels;
         }
-        changed
+        let mut faults = Faults::default();
+        changed.traffic.check(changed.backend, &mut faults);
+        faults.into_result(|| Some(changed))
     }
 }
 
@@ -171,6 +170,9 @@ pub struct Circuit {
     pub load_balancing: LoadBalancing,
     /// Who may use it.
     pub access: Access,
+    /// Rules over its traffic.
+    #[serde(default, skip_serializing_if = "Traffic::is_default")]
+    pub traffic: Traffic,
 }
 
 /// How a circuit is, as the coordinator sees it.

@@ -132,6 +132,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Every field, for objects whose names are data.
+    pub fn rest(&self) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        self.object.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
     /// Reports every field that was never asked for.
     pub fn finish(self, faults: &mut Faults) {
         for name in self.object.keys() {

@@ -21,13 +21,23 @@ pub const MAX_LABEL_NAME_BYTES: usize = 63;
 /// A label's value.
 pub const MAX_LABEL_VALUE_BYTES: usize = 255;
 
+/// Header fields that a circuit sets and removes in one direction.
+pub const MAX_FIELD_EDITS: usize = 32;
+
+/// The name of a field that a circuit sets or removes.
+pub const MAX_FIELD_NAME_BYTES: usize = 64;
+
+/// The value of a field that a circuit sets; all of them together meet [`MAX_REGISTRY_VALUE_BYTES`] first.
+pub const MAX_FIELD_VALUE_BYTES: usize = 1_024;
+
 /// One value in the registry. A page of 200 keys stays under 3.2 MiB, below the 4 MiB that a gRPC client decodes.
 pub const MAX_REGISTRY_VALUE_BYTES: usize = 16 * 1024;
 
-/// A request body at the coordinator: the largest circuit (128 targets of 320 bytes and 32 labels of 330) is 52 KiB.
-pub const MAX_API_BODY_BYTES: u64 = 64 * 1024;
+/// A request body at the coordinator: the largest circuit (128 targets of 320 bytes, 32 labels of 330 and 64 fields of
+/// 1,100) is 122 KiB.
+pub const MAX_API_BODY_BYTES: u64 = 128 * 1024;
 
-/// Faults reported for one request; a body of 64 KiB could name thousands.
+/// Faults reported for one request; a body of 128 KiB could name thousands.
 pub const MAX_FAULTS: usize = 64;
 
 /// Circuits in one page of a list.

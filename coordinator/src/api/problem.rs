@@ -143,6 +143,7 @@ impl From<CircuitError> for Problem {
             CircuitError::PortsRefused(_) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "ports_refused", detail).retry_after(5)
             }
+            CircuitError::Invalid(faults) => Self::invalid(&faults),
             CircuitError::TooLarge(_) => Self::invalid(&Faults::one("", FaultCode::TooLarge, detail)),
             CircuitError::Store(error) => error.into(),
         }

@@ -24,6 +24,7 @@ impl Circuits {
             ChangeOutcome::GenerationMismatch(generation) => {
                 return Err(CircuitError::GenerationMismatch(generation));
             }
+            ChangeOutcome::Invalid(faults) => return Err(CircuitError::Invalid(faults)),
             ChangeOutcome::NotFound => return Err(CircuitError::NotFound),
         };
         let reached = self.serve(&changed, self.timing.apply_timeout).await?;

@@ -69,6 +69,16 @@ pub struct CircuitView {
     /// Who may use it.
     #[schema(value_type = Object)]
     pub access: entities::access::Access,
+    /// Time limits that differ from the edge's.
+    #[schema(value_type = Object)]
+    pub timeouts: entities::circuit::Timeouts,
+    /// Edits of header fields.
+    #[schema(value_type = Object)]
+    pub headers: entities::circuit::Headers,
+    /// `v1` or `v2`: which PROXY protocol header TCP targets get; absent for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub proxy_protocol: Option<entities::circuit::ProxyProtocol>,
     /// The caller's own notes.
     pub labels: BTreeMap<String, String>,
     /// When it was opened.
@@ -130,7 +140,7 @@ impl CircuitView {
         let row = &circuit.row;
         let spec = row.circuit_spec()?;
         let frontend = row.frontend()?;
-        let url = authority.and_then(|authority| authority.url(&frontend));
+        let url = authority.and_then(|authority| authority.url(&frontend, spec.protocol));
         let owner = Some(spec.owner.to_string());
         let (session_id, endpoint_id) = match spec.app_mode {
             AppMode::Interactive => (owner, None),
@@ -162,6 +172,9 @@ impl CircuitView {
             targets: spec.targets.iter().map(TargetView::from).collect(),
             load_balancing: spec.load_balancing,
             access: spec.access,
+            timeouts: spec.traffic.timeouts,
+            headers: spec.traffic.headers,
+            proxy_protocol: spec.traffic.proxy_protocol,
             labels: spec.labels,
             created_at: from_unix_ms(row.created_at_ms),
             updated_at: from_unix_ms(row.updated_at_ms),

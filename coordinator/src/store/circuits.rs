@@ -3,6 +3,7 @@
 //! Invariant: the generation of a key only grows, across closing and opening again, while its tombstone lives.
 
 use entities::circuit::{CircuitPatch, CircuitSpec, CircuitStatus};
+use entities::faults::Faults;
 use entities::frontend::{Frontend, FrontendRequest};
 use entities::ids::{AuthorityName, CircuitId, CircuitKey, Generation, OwnerId, Port, ServiceName};
 use entities::orm::{circuit, circuit_status, resting_host, resting_port, to_column, tombstone};
@@ -83,6 +84,8 @@ pub enum ChangeOutcome {
     Unchanged(StoredCircuit),
     /// The generation is not the one that the caller saw.
     GenerationMismatch(Generation),
+    /// The circuit cannot have such rules.
+    Invalid(Faults),
     /// There is no such circuit.
     NotFound,
 }
@@ -248,7 +251,10 @@ impl Store {
             return Ok(ChangeOutcome::GenerationMismatch(generation));
         }
         let spec = row.circuit_spec()?;
-        let changed = patch.clone().applied_to(&spec);
+        let changed = match patch.clone().applied_to(&spec) {
+            Ok(changed) => changed,
+            Err(faults) => return Ok(ChangeOutcome::Invalid(faults)),
+        };
         if changed == spec {
             return Ok(ChangeOutcome::Unchanged(StoredCircuit { row, status }));
         }

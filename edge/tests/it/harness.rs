@@ -9,7 +9,7 @@ use edge::{Config, Listeners, RunError};
 use entities::access::Access;
 use entities::authority::{Authority, DomainFrontends, PortFrontends, Scheme};
 use entities::balance::LoadBalancing;
-use entities::circuit::{Backend, Circuit, Protocol, Versioned};
+use entities::circuit::{Backend, Circuit, Protocol, Traffic, Versioned};
 use entities::frontend::Frontend;
 use entities::ids::{CircuitId, CircuitKey, Epoch, Generation, InstallationId, Port, Revision};
 use entities::registry::layout::{CircuitState, Layout, Meta};
@@ -279,6 +279,7 @@ fn circuit(name: &str, frontend: Frontend, targets: Vec<Target>) -> Circuit {
         targets,
         load_balancing: LoadBalancing::default(),
         access: Access::default(),
+        traffic: Traffic::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{AppMode, Backend, CircuitPatch, CircuitSpec, Protocol};
+use super::{AppMode, Backend, CircuitPatch, CircuitSpec, Headers, Protocol, ProxyProtocol, Timeouts, Traffic};
 use crate::access::Access;
 use crate::balance::LoadBalancing;
 use crate::faults::{FaultCode, Faults};
@@ -18,7 +18,10 @@ use crate::limits::{MAX_LABEL_NAME_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS};
 use crate::target::Target;
 
 /// Top-level fields that are refused until the rule behind them is enforced.
-pub const NOT_SUPPORTED_FIELDS: [&str; 5] = ["health_check", "timeouts", "headers", "idle_timeout_s", "redeploy"];
+pub const NOT_SUPPORTED_FIELDS: [&str; 3] = ["health_check", "idle_timeout_s", "redeploy"];
+
+const NOTHING_TO_CHANGE: &str =
+    "nothing to change: give targets, load_balancing, access, timeouts, headers, proxy_protocol or labels";
 
 /// Fields that say which circuit it is or where it is; they stay as they were opened.
 const IMMUTABLE_FIELDS: [&str; 8] =
@@ -39,15 +42,18 @@ impl CircuitSpec {
         let variant = fields.parse::<Variant>("variant", &mut faults);
         let protocol = read_protocol(&mut fields, &mut faults);
         let backend = read_backend(&mut fields, protocol, &mut faults);
-        let frontend = match fields.take("frontend") {
-            Some(value) => FrontendRequest::read(value, "/frontend", &mut faults),
-            None => Some(FrontendRequest::default()),
-        };
+        let frontend = read_frontend(&mut fields, protocol, backend, &mut faults);
         if !is_given(body, "targets") {
             fields.missing("targets", &mut faults);
         }
         let parts = read_changeable(&mut fields, &mut faults);
         fields.finish(&mut faults);
+        let traffic = Traffic {
+            timeouts: parts.timeouts.unwrap_or_default(),
+            headers: parts.headers.unwrap_or_default(),
+            proxy_protocol: parts.proxy_protocol.flatten(),
+        };
+        traffic.check(backend, &mut faults);
 
         faults.into_result(|| {
             Some(Self {
@@ -61,6 +67,7 @@ impl CircuitSpec {
                 targets: parts.targets.unwrap_or_default(),
                 load_balancing: parts.load_balancing.unwrap_or_default(),
                 access: parts.access.unwrap_or_default(),
+                traffic,
                 labels: parts.labels.unwrap_or_default(),
             })
         })
@@ -81,7 +88,7 @@ impl CircuitPatch {
         let patch = read_changeable(&mut fields, &mut faults);
         fields.finish(&mut faults);
         if faults.is_empty() && patch == Self::default() {
-            faults.push("", FaultCode::Required, "nothing to change: give targets, load_balancing, access or labels");
+            faults.push("", FaultCode::Required, NOTHING_TO_CHANGE);
         }
         faults.into_result(|| Some(patch))
     }
@@ -97,11 +104,15 @@ fn read_changeable(fields: &mut Fields<'_>, faults: &mut Faults) -> CircuitPatch
     let load_balancing =
         fields.take("load_balancing").and_then(|value| LoadBalancing::read(value, "/load_balancing", faults));
     let access = fields.take("access").and_then(|value| Access::read(value, "/access", faults));
+    let timeouts = fields.take("timeouts").and_then(|value| Timeouts::read(value, "/timeouts", faults));
+    let headers = fields.take("headers").and_then(|value| Headers::read(value, "/headers", faults));
+    let words = [("off", None), ("v1", Some(ProxyProtocol::V1)), ("v2", Some(ProxyProtocol::V2))];
+    let proxy_protocol = fields.choice("proxy_protocol", &words, faults);
     let labels = fields.take("labels").map(|value| read_labels(value, faults));
     for name in NOT_SUPPORTED_FIELDS {
         fields.not_supported(name, faults);
     }
-    CircuitPatch { targets, load_balancing, access, labels }
+    CircuitPatch { targets, load_balancing, access, timeouts, headers, proxy_protocol, labels }
 }
 
 fn read_app_mode(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<AppMode> {
@@ -139,34 +150,54 @@ fn read_owner(
 }
 
 fn read_protocol(fields: &mut Fields<'_>, faults: &mut Faults) -> Protocol {
-    let words = [
-        ("http", Some(Protocol::Http)),
-        ("preopen", Some(Protocol::Preopen)),
-        ("h2", None),
-        ("grpc", None),
-        ("tcp", None),
-        ("vnc", None),
-        ("rdp", None),
-        ("ssh", None),
-    ];
-    let protocol = fields.choice("protocol", &words, faults);
-    if protocol == Some(None) {
-        let detail = "only http and preopen are supported yet";
-        faults.push(fields.pointer_to("protocol"), FaultCode::NotSupported, detail);
-    }
-    protocol.flatten().unwrap_or_default()
+    fields.choice("protocol", &Protocol::WORDS, faults).unwrap_or_default()
 }
 
 fn read_backend(fields: &mut Fields<'_>, protocol: Protocol, faults: &mut Faults) -> Backend {
     let automatic = protocol.automatic_backend();
-    let words =
-        [("auto", Some(automatic)), ("http", Some(Backend::Http)), ("h2", None), ("tcp", None), ("traefik", None)];
+    let words = [
+        ("auto", Some(automatic)),
+        ("http", Some(Backend::Http)),
+        ("h2", Some(Backend::H2)),
+        ("tcp", Some(Backend::Tcp)),
+        ("traefik", None),
+    ];
     let backend = fields.choice("backend", &words, faults);
     if backend == Some(None) {
-        let detail = "only auto and http are supported yet";
+        let detail = "only auto, http, h2 and tcp are supported yet";
         faults.push(fields.pointer_to("backend"), FaultCode::NotSupported, detail);
     }
-    backend.flatten().unwrap_or(automatic)
+    let backend = backend.flatten().unwrap_or(automatic);
+    if !protocol.allows(backend) {
+        let detail = format!("no such backend carries {}", protocol.as_str());
+        faults.push(fields.pointer_to("backend"), FaultCode::Contradiction, detail);
+    }
+    backend
+}
+
+/// A byte stream names no host, so it needs a port of its own; so does gRPC, because clients speak HTTP/2 without TLS
+/// to such ports only.
+fn read_frontend(
+    fields: &mut Fields<'_>,
+    protocol: Protocol,
+    backend: Backend,
+    faults: &mut Faults,
+) -> Option<FrontendRequest> {
+    let needs_port = backend == Backend::Tcp || protocol == Protocol::Grpc;
+    let Some(value) = fields.take("frontend") else {
+        let port = FrontendRequest::Port { port: None };
+        return Some(if needs_port { port } else { FrontendRequest::default() });
+    };
+    let frontend = FrontendRequest::read(value, "/frontend", faults)?;
+    if needs_port && matches!(frontend, FrontendRequest::Subdomain { .. }) {
+        if backend == Backend::Tcp {
+            let detail = "a byte stream names no host: it needs a port of its own";
+            faults.push("/frontend/mode", FaultCode::Contradiction, detail);
+        } else {
+            faults.push("/frontend/mode", FaultCode::NotSupported, "gRPC is supported on ports only yet");
+        }
+    }
+    Some(frontend)
 }
 
 fn read_labels(value: &Value, faults: &mut Faults) -> BTreeMap<String, String> {
@@ -246,8 +277,6 @@ mod tests {
     fn what_is_not_enforced_yet_is_refused() {
         let refused = [
             ("/health_check", json!({"health_check": {"type": "tcp"}})),
-            ("/timeouts", json!({"timeouts": {"connect_ms": 1}})),
-            ("/headers", json!({"headers": {"request": {}}})),
             ("/idle_timeout_s", json!({"idle_timeout_s": 3600})),
             ("/redeploy", json!({"redeploy": "auto"})),
             ("/access/public", json!({"access": {"public": false}})),
@@ -257,15 +286,8 @@ mod tests {
             ("/load_balancing/strategy", json!({"load_balancing": {"strategy": "weighted"}})),
             ("/load_balancing/strategy", json!({"load_balancing": {"strategy": "least_connections"}})),
             ("/targets/0/weight", json!({"targets": [{"host": "10.0.0.1", "port": 80, "weight": 5}]})),
-            ("/protocol", json!({"protocol": "h2"})),
-            ("/protocol", json!({"protocol": "grpc"})),
-            ("/protocol", json!({"protocol": "tcp"})),
-            ("/protocol", json!({"protocol": "vnc"})),
-            ("/protocol", json!({"protocol": "rdp"})),
-            ("/protocol", json!({"protocol": "ssh"})),
-            ("/backend", json!({"backend": "h2"})),
-            ("/backend", json!({"backend": "tcp"})),
             ("/backend", json!({"backend": "traefik"})),
+            ("/frontend/mode", json!({"protocol": "grpc", "frontend": {"mode": "subdomain"}})),
         ];
         for (pointer, extra) in refused {
             let mut body = json!({"session_id": "s1", "service": "jupyter", "targets": []});
@@ -275,6 +297,59 @@ mod tests {
             let faults = CircuitSpec::read(&body).expect_err(pointer);
             assert_eq!(pointers(&faults), [(pointer, FaultCode::NotSupported)], "{extra}");
         }
+    }
+
+    fn read_with(extra: Value) -> Result<CircuitSpec, Faults> {
+        let mut body = json!({"session_id": "s1", "service": "x", "targets": []});
+        for (name, value) in extra.as_object().expect("an object") {
+            body[name] = value.clone();
+        }
+        CircuitSpec::read(&body)
+    }
+
+    #[test]
+    fn the_protocol_chooses_backend_and_way_in() {
+        for (protocol, backend, has_port) in [
+            ("http", Backend::Http, false),
+            ("preopen", Backend::Http, false),
+            ("h2", Backend::H2, false),
+            ("grpc", Backend::H2, true),
+            ("tcp", Backend::Tcp, true),
+            ("vnc", Backend::Tcp, true),
+            ("rdp", Backend::Tcp, true),
+            ("ssh", Backend::Tcp, true),
+        ] {
+            let spec = read_with(json!({"protocol": protocol})).expect(protocol);
+            assert_eq!(spec.backend, backend, "{protocol}");
+            assert_eq!(matches!(spec.frontend, FrontendRequest::Port { .. }), has_port, "{protocol}");
+        }
+        assert_eq!(read_with(json!({"protocol": "http", "backend": "h2"})).expect("valid").backend, Backend::H2);
+    }
+
+    #[test]
+    fn what_no_backend_can_carry_is_a_contradiction() {
+        for (pointer, extra) in [
+            ("/backend", json!({"protocol": "ssh", "backend": "http"})),
+            ("/backend", json!({"protocol": "grpc", "backend": "http"})),
+            ("/frontend/mode", json!({"protocol": "tcp", "frontend": {"mode": "subdomain"}})),
+            ("/frontend/mode", json!({"protocol": "http", "backend": "tcp", "frontend": {"mode": "subdomain"}})),
+            ("/headers", json!({"protocol": "tcp", "headers": {"request": {"remove": ["x"]}}})),
+            ("/timeouts/first_byte_ms", json!({"protocol": "tcp", "timeouts": {"first_byte_ms": 5}})),
+            ("/proxy_protocol", json!({"protocol": "http", "proxy_protocol": "v2"})),
+        ] {
+            let faults = read_with(extra.clone()).expect_err(pointer);
+            assert_eq!(pointers(&faults), [(pointer, FaultCode::Contradiction)], "{extra}");
+        }
+    }
+
+    #[test]
+    fn a_change_keeps_to_what_the_backend_honours() {
+        let stream = read_with(json!({"protocol": "tcp", "proxy_protocol": "v1"})).expect("valid");
+        let change = |body: Value| CircuitPatch::read(&body).expect("valid").applied_to(&stream);
+        let faults = change(json!({"headers": {"response": {"set": {"x-a": "b"}}}})).expect_err("a byte stream");
+        assert_eq!(pointers(&faults), [("/headers", FaultCode::Contradiction)]);
+        let changed = change(json!({"timeouts": {"idle_s": 9}, "proxy_protocol": "off"})).expect("valid");
+        assert_eq!((changed.traffic.timeouts.idle_s, changed.traffic.proxy_protocol), (Some(9), None));
     }
 
     #[test]

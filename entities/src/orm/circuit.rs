@@ -95,6 +95,7 @@ impl Model {
             targets: spec.targets,
             load_balancing: spec.load_balancing,
             access: spec.access,
+            traffic: spec.traffic,
         };
         Ok(Versioned { generation: self.generation(), circuit })
     }

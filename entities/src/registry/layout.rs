@@ -210,7 +210,7 @@ mod tests {
     use super::*;
     use crate::access::Access;
     use crate::balance::LoadBalancing;
-    use crate::circuit::{Backend, Protocol};
+    use crate::circuit::{Backend, Protocol, Traffic};
     use crate::frontend::Frontend;
     use crate::ids::{CircuitId, Port};
 
@@ -225,6 +225,7 @@ mod tests {
             targets: Vec::new(),
             load_balancing: LoadBalancing::default(),
             access: Access::default(),
+            traffic: Traffic::default(),
         }
     }
 

@@ -21,6 +21,8 @@ use uuid::Uuid;
     "targets": [{"host": "10.0.0.5", "port": 8888, "weight": 1}],
     "load_balancing": {"strategy": "round_robin"},
     "access": {"public": true, "user_id": "alice"},
+    "timeouts": {"connect_ms": 3000, "first_byte_ms": 60000, "idle_s": 0},
+    "headers": {"request": {"set": {"x-team": "atlas"}, "remove": ["dnt"]}},
     "labels": {"project": "atlas"}
 }))]
 pub(crate) struct OpenCircuit {
@@ -36,11 +38,11 @@ pub(crate) struct OpenCircuit {
     variant: Option<String>,
     /// `interactive` (default) or `inference`.
     app_mode: Option<String>,
-    /// `http` (default) or `preopen`.
+    /// `http` (default), `preopen`, `h2`, `grpc`, `tcp`, `vnc`, `rdp` or `ssh`.
     protocol: Option<String>,
-    /// `auto` (default) or `http`.
+    /// `auto` (default: what the protocol needs), `http`, `h2` or `tcp`.
     backend: Option<String>,
-    /// The way in; a generated subdomain by default.
+    /// The way in. By default a generated subdomain, or a port for byte streams and gRPC, which need one.
     frontend: Option<FrontendBody>,
     /// The replicas; none means that clients are answered with `503` until there are some.
     targets: Vec<TargetBody>,
@@ -48,6 +50,12 @@ pub(crate) struct OpenCircuit {
     load_balancing: Option<LoadBalancingBody>,
     /// Who may use it.
     access: Option<AccessBody>,
+    /// Time limits that differ from the edge's.
+    timeouts: Option<TimeoutsBody>,
+    /// Header fields to set and to remove; HTTP only.
+    headers: Option<HeadersBody>,
+    /// `off` (default), `v1` or `v2`: the PROXY protocol header that a target gets; backend `tcp` only.
+    proxy_protocol: Option<String>,
     /// The caller's own notes; at most 32.
     labels: Option<BTreeMap<String, String>>,
 }
@@ -67,6 +75,12 @@ pub(crate) struct ChangeCircuit {
     load_balancing: Option<LoadBalancingBody>,
     /// Who may use it.
     access: Option<AccessBody>,
+    /// Time limits that differ from the edge's.
+    timeouts: Option<TimeoutsBody>,
+    /// Header fields to set and to remove; HTTP only.
+    headers: Option<HeadersBody>,
+    /// `off` (default), `v1` or `v2`: the PROXY protocol header that a target gets; backend `tcp` only.
+    proxy_protocol: Option<String>,
     /// The caller's own notes; at most 32.
     labels: Option<BTreeMap<String, String>>,
 }
@@ -110,6 +124,40 @@ struct AccessBody {
     public: Option<bool>,
     /// Whose it is. A released subdomain rests for everybody else.
     user_id: Option<String>,
+}
+
+/// Time limits of a circuit; what is absent is as the edge is configured.
+#[derive(ToSchema)]
+struct TimeoutsBody {
+    /// How long connecting to one target may take.
+    #[schema(minimum = 1, maximum = 3_600_000)]
+    connect_ms: Option<u32>,
+    /// How long a target may take to begin its answer; 0 is for ever. Towards HTTP/2 targets, whose default is for
+    /// ever, it limits every pause of an answer.
+    #[schema(maximum = 3_600_000)]
+    first_byte_ms: Option<u32>,
+    /// How long a byte stream or an upgraded connection may carry nothing in either direction; 0 is for ever.
+    #[schema(maximum = 604_800)]
+    idle_s: Option<u32>,
+}
+
+/// Edits of both heads.
+#[derive(ToSchema)]
+struct HeadersBody {
+    /// On the way to the target.
+    request: Option<FieldEditsBody>,
+    /// On the way to the client.
+    response: Option<FieldEditsBody>,
+}
+
+/// Edits of one head, at most 32: first what is removed, then what is set. Fields that frame a message or that are the
+/// proxy's own are refused.
+#[derive(ToSchema)]
+struct FieldEditsBody {
+    /// Fields that get this value in place of whatever they had.
+    set: Option<BTreeMap<String, String>>,
+    /// Fields that go.
+    remove: Option<Vec<String>>,
 }
 
 /// Who an edge is and what it serves.

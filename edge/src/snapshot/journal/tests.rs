@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use entities::access::Access;
 use entities::balance::LoadBalancing;
-use entities::circuit::{Backend, Circuit, Protocol};
+use entities::circuit::{Backend, Circuit, Protocol, Traffic};
 use entities::clock::SystemClock;
 use entities::frontend::Frontend;
 use entities::ids::Port;
@@ -23,6 +23,7 @@ fn circuit(number: u128, generation: u64) -> Versioned {
         targets: Vec::new(),
         load_balancing: LoadBalancing::default(),
         access: Access::default(),
+        traffic: Traffic::default(),
     };
     Versioned { generation: Generation(generation), circuit }
 }

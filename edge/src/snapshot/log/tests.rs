@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use entities::access::Access;
 use entities::balance::LoadBalancing;
-use entities::circuit::{Backend, Circuit, Protocol};
+use entities::circuit::{Backend, Circuit, Protocol, Traffic};
 use entities::frontend::Frontend;
 use entities::ids::{CircuitId, Epoch, Generation, InstallationId, Port, Revision};
 use proptest::prelude::*;
@@ -27,6 +27,7 @@ fn circuit(name: &str, generation: u64) -> Versioned {
         targets: Vec::new(),
         load_balancing: LoadBalancing::default(),
         access: Access::default(),
+        traffic: Traffic::default(),
     };
     Versioned { generation: Generation(generation), circuit }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use entities::access::Access;
 use entities::balance::LoadBalancing;
-use entities::circuit::{Backend, Circuit, Protocol};
+use entities::circuit::{Backend, Circuit, Protocol, Traffic};
 use entities::frontend::Frontend;
 use entities::ids::Port;
 use proptest::prelude::*;
@@ -49,6 +49,7 @@ fn open_of(authority: &str, name: &str, id: u128, generation: u64, port: u16) ->
         targets: Vec::new(),
         load_balancing: LoadBalancing::default(),
         access: Access::default(),
+        traffic: Traffic::default(),
     };
     (key(name), Observation::Open(Box::new(Versioned { generation: Generation(generation), circuit })))
 }
