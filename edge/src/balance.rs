@@ -3,6 +3,7 @@
 //! Invariant: a target that this request has failed to reach is not chosen for it again, and the turn goes on where
 //! it was when the targets of a circuit change.
 
+mod attempts;
 mod in_turn;
 mod target;
 mod upgrade;
@@ -11,7 +12,6 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
 
 use entities::ids::CircuitId;
 use entities::target::Target;
@@ -20,8 +20,9 @@ use pingora_core::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora_load_balancing::discovery::Static;
 use pingora_load_balancing::{Backend, Backends, Extensions, LoadBalancer};
 
+pub(crate) use attempts::{Attempts, MAX_ATTEMPTS};
 use in_turn::InTurn;
-pub(crate) use target::TargetPeer;
+pub(crate) use target::{PeerRules, TargetPeer};
 
 /// The targets of a circuit and whose turn it is.
 pub(crate) enum Balancer {
@@ -49,13 +50,8 @@ const _: () = assert!(entities::limits::MAX_TARGETS <= u128::BITS as usize, "Tri
 
 impl Balancer {
     /// Spreads over `targets`, beginning where `turn` is.
-    pub(crate) fn new(
-        circuit: CircuitId,
-        targets: Vec<Target>,
-        connect_timeout: Duration,
-        turn: Arc<AtomicUsize>,
-    ) -> Self {
-        let peer = |(index, target)| TargetPeer::new(circuit, index, target, connect_timeout);
+    pub(crate) fn new(circuit: CircuitId, targets: Vec<Target>, rules: PeerRules, turn: Arc<AtomicUsize>) -> Self {
+        let peer = |(index, target)| TargetPeer::new(circuit, index, target, rules);
         let mut targets: Vec<TargetPeer> = targets.into_iter().enumerate().map(peer).collect();
         match (targets.pop(), targets.is_empty()) {
             (None, _) => Self::None,
@@ -166,7 +162,7 @@ mod tests {
     }
 
     fn balancer(count: u16, turn: &Arc<AtomicUsize>) -> Balancer {
-        Balancer::new(CircuitId::random(), targets(count), Duration::from_secs(1), Arc::clone(turn))
+        Balancer::new(CircuitId::random(), targets(count), target::tests::RULES, Arc::clone(turn))
     }
 
     fn choose(balancer: &Balancer, tried: Tried) -> Option<usize> {

@@ -4,21 +4,22 @@
 
 mod connection;
 mod lifetime;
+mod limits;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use entities::authority::{Authority, Scheme};
-use entities::circuit::Versioned;
+use entities::circuit::{Backend, Protocol, ProxyProtocol, Versioned};
 use entities::frontend::Frontend;
 use entities::ids::CircuitKey;
 use http::HeaderValue;
 
-use crate::balance::Balancer;
+use crate::balance::{Balancer, PeerRules};
 use crate::table::Slot;
 
 pub(crate) use connection::{Client, Connection, Entrance, Notice};
 pub(crate) use lifetime::{Lifetime, OpenRequest};
+pub use limits::TimeLimits;
 
 /// One generation of a circuit, ready to serve.
 pub(crate) struct LiveCircuit {
@@ -28,6 +29,14 @@ pub(crate) struct LiveCircuit {
     pub(crate) slot: Slot,
     /// Whether anybody may use it.
     pub(crate) is_public: bool,
+    /// What the service speaks.
+    pub(crate) protocol: Protocol,
+    /// Which driver carries it.
+    pub(crate) backend: Backend,
+    /// How long things may take.
+    pub(crate) limits: TimeLimits,
+    /// Which header tells a TCP target who the client is.
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
     /// Which target gets the next request.
     pub(crate) balancer: Balancer,
     /// What outlives a generation.
@@ -49,20 +58,26 @@ pub(crate) struct WayIn {
 // === impl LiveCircuit ===
 
 impl LiveCircuit {
-    /// Makes `versioned` ready; `lifetime` is the one of the generation before, if there was one.
+    /// Makes `versioned` ready at an edge with these `limits`; `lifetime` is the one of the generation before, if there was one.
     pub(crate) fn new(
         versioned: Versioned,
         authority: &Authority,
-        connect_timeout: Duration,
+        limits: TimeLimits,
         lifetime: Option<Arc<Lifetime>>,
     ) -> Self {
         let circuit = versioned.circuit;
         let lifetime = lifetime.unwrap_or_default();
+        let limits = limits.with(circuit.traffic.timeouts, circuit.backend);
+        let rules = PeerRules { backend: circuit.backend, limits };
         Self {
             slot: Slot::of(&circuit.frontend),
             is_public: circuit.access.public,
-            balancer: Balancer::new(circuit.id, circuit.targets, connect_timeout, lifetime.turn()),
+            balancer: Balancer::new(circuit.id, circuit.targets, rules, lifetime.turn()),
             way_in: WayIn::new(&circuit.frontend, authority),
+            protocol: circuit.protocol,
+            backend: circuit.backend,
+            limits,
+            proxy_protocol: circuit.traffic.proxy_protocol,
             key: circuit.key,
             lifetime,
         }

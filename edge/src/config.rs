@@ -13,6 +13,7 @@ use entities::clock::{SharedClock, SystemClock};
 use entities::host::HostName;
 use entities::ids::{BootId, WorkerId};
 
+pub use crate::circuit::TimeLimits;
 use crate::freshness::MaxStaleness;
 
 /// Settings of one edge.
@@ -46,8 +47,8 @@ pub struct Config {
     pub announce_time: Duration,
     /// How long requests in flight may go on when the edge stops.
     pub shutdown_drain: Duration,
-    /// How long connecting to one target may take, the look-up of its name included.
-    pub connect_timeout: Duration,
+    /// Time limits of circuits that say nothing about them.
+    pub limits: TimeLimits,
     /// How long a public circuit may go unconfirmed by the registry before it takes no new requests.
     pub max_staleness_public: Duration,
     /// The same for a private circuit.
@@ -97,7 +98,12 @@ impl Config {
             drain_time: Duration::from_secs(30),
             announce_time: Duration::ZERO,
             shutdown_drain: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(3),
+            limits: TimeLimits {
+                connect: Duration::from_secs(3),
+                // Model servers think for minutes before they answer.
+                first_byte: Some(Duration::from_secs(300)),
+                idle: None,
+            },
             max_staleness_public: Duration::from_secs(24 * 3600),
             max_staleness_private: Duration::from_secs(3600),
             data_dir: None,
@@ -131,7 +137,7 @@ impl fmt::Debug for Config {
             .field("drain_time", &self.drain_time)
             .field("announce_time", &self.announce_time)
             .field("shutdown_drain", &self.shutdown_drain)
-            .field("connect_timeout", &self.connect_timeout)
+            .field("limits", &self.limits)
             .field("max_staleness_public", &self.max_staleness_public)
             .field("max_staleness_private", &self.max_staleness_private)
             .field("held_back_relist_interval", &self.held_back_relist_interval)

@@ -15,7 +15,7 @@ use program::log::LogSettings;
 use program::registry::RegistrySettings;
 use program::settings::{SettingFaults, Settings};
 
-use crate::config::Config;
+use crate::config::{Config, TimeLimits};
 
 /// A commented configuration file.
 pub const SAMPLE: &str = include_str!("../sample.toml");
@@ -76,7 +76,7 @@ struct Over {
     drain_time: Duration,
     announce_time: Duration,
     shutdown_drain: Duration,
-    connect_timeout: Duration,
+    limits: TimeLimits,
     max_staleness_public: Duration,
     max_staleness_private: Duration,
 }
@@ -87,7 +87,10 @@ impl Over {
     fn read(settings: &mut Settings<'_>) -> Self {
         const DAY_S: u64 = 24 * 3_600;
         let weight = settings.number("worker", "weight", 1, 0, 1_000);
-        let connect_timeout_ms = settings.number("circuits", "connect_timeout_ms", 3_000, 10, 60_000);
+        let connect_ms = settings.number("circuits", "connect_timeout_ms", 3_000, 10, 60_000);
+        let first_byte_ms = settings.number("circuits", "first_byte_timeout_ms", 300_000, 0, 3_600_000);
+        let idle_s = settings.number("circuits", "idle_timeout_s", 0, 0, 7 * DAY_S);
+        let limit = |time: Duration| (!time.is_zero()).then_some(time);
         let mut seconds = |section, key, default, least, most| {
             Duration::from_secs(settings.number(section, key, default, least, most))
         };
@@ -99,7 +102,11 @@ impl Over {
             shutdown_drain: seconds("shutdown", "drain_s", 30, 0, DAY_S),
             max_staleness_public: seconds("circuits", "max_staleness_s", DAY_S, 60, 30 * DAY_S),
             max_staleness_private: seconds("circuits", "max_staleness_private_s", 3_600, 60, 30 * DAY_S),
-            connect_timeout: Duration::from_millis(connect_timeout_ms),
+            limits: TimeLimits {
+                connect: Duration::from_millis(connect_ms),
+                first_byte: limit(Duration::from_millis(first_byte_ms)),
+                idle: limit(Duration::from_secs(idle_s)),
+            },
             port_address: settings.or("listen", "port_address", IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             api_allowed: settings.list("listen", "api_allowed"),
         }
@@ -115,7 +122,7 @@ impl Over {
             drain_time: self.drain_time,
             announce_time: self.announce_time,
             shutdown_drain: self.shutdown_drain,
-            connect_timeout: self.connect_timeout,
+            limits: self.limits,
             max_staleness_public: self.max_staleness_public,
             max_staleness_private: self.max_staleness_private,
             ..config
@@ -186,7 +193,7 @@ mod tests {
         assert_eq!(config.heartbeat_interval, defaults.heartbeat_interval);
         assert_eq!(config.max_staleness_public, defaults.max_staleness_public);
         assert_eq!(config.max_staleness_private, defaults.max_staleness_private);
-        assert_eq!(config.connect_timeout, defaults.connect_timeout);
+        assert_eq!(config.limits, defaults.limits);
         assert_eq!(config.worker_key, "worker-key");
         // Every line that is commented out is a default, so turning all of them on changes nothing.
         let is_value = |line: &str| {

@@ -8,12 +8,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use entities::circuit::Backend;
 use entities::ids::CircuitId;
 use entities::target::Target;
 use parking_lot::Mutex;
 use pingora_core::upstreams::peer::HttpPeer;
 
 use super::upgrade;
+use crate::circuit::TimeLimits;
 
 /// How long an idle connection to a target waits for the next request.
 const IDLE_TIME: Duration = Duration::from_secs(60);
@@ -28,14 +30,23 @@ pub(crate) struct TargetPeer {
     pub(super) index: usize,
     /// What the circuit says.
     target: Target,
-    connect_timeout: Duration,
+    rules: PeerRules,
     group_key: u64,
     address: Address,
 }
 
+/// How to connect to the targets of a circuit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PeerRules {
+    /// What they speak.
+    pub(crate) backend: Backend,
+    /// How long things may take.
+    pub(crate) limits: TimeLimits,
+}
+
 enum Address {
     /// An IP literal: the peer is always the same.
-    Literal(Box<HttpPeer>),
+    Literal(SocketAddr, Box<HttpPeer>),
     /// A name, and what it meant when it was last looked up.
     Name(Mutex<Option<Resolved>>),
 }
@@ -63,18 +74,18 @@ pub(crate) enum ResolveError {
 // === impl TargetPeer ===
 
 impl TargetPeer {
-    pub(super) fn new(circuit: CircuitId, index: usize, target: Target, connect_timeout: Duration) -> Self {
+    pub(super) fn new(circuit: CircuitId, index: usize, target: Target, rules: PeerRules) -> Self {
         let mut hasher = DefaultHasher::new();
         (circuit, &target.host, target.port).hash(&mut hasher);
         let group_key = hasher.finish();
         let address = match target.host.ip() {
             Some(ip) => {
                 let address = SocketAddr::new(ip, target.port.number());
-                Address::Literal(Box::new(peer(address, group_key, connect_timeout)))
+                Address::Literal(address, Box::new(peer(address, group_key, &rules)))
             }
             None => Address::Name(Mutex::new(None)),
         };
-        Self { index, target, connect_timeout, group_key, address }
+        Self { index, target, rules, group_key, address }
     }
 
     /// Its place in the circuit's list.
@@ -90,25 +101,29 @@ impl TargetPeer {
     /// How many addresses it is known to have.
     pub(crate) fn addresses(&self) -> usize {
         match &self.address {
-            Address::Literal(_) => 1,
+            Address::Literal(..) => 1,
             Address::Name(known) => known.lock().as_ref().map_or(0, |resolved| resolved.addresses.len()),
         }
     }
 
-    /// Where to connect: the address with this number, counted from 0; a request that failed at one tries the next.
-    pub(crate) async fn peer(&self, number: usize, is_upgrade: bool) -> Result<Box<HttpPeer>, ResolveError> {
+    /// The address with this number, counted from 0; a request that failed at one tries the next.
+    pub(crate) async fn address(&self, number: usize) -> Result<SocketAddr, ResolveError> {
+        match &self.address {
+            Address::Literal(address, _) => Ok(*address),
+            Address::Name(known) => self.resolve(known).await?.get(number).copied().ok_or(ResolveError::NoAddress),
+        }
+    }
+
+    /// How pingora connects to one of its addresses.
+    pub(crate) fn peer(&self, address: SocketAddr, is_upgrade: bool) -> Box<HttpPeer> {
         let mut peer = match &self.address {
-            Address::Literal(peer) => peer.clone(),
-            Address::Name(known) => {
-                let addresses = self.resolve(known).await?;
-                let address = addresses.get(number).ok_or(ResolveError::NoAddress)?;
-                Box::new(peer(*address, self.group_key, self.connect_timeout))
-            }
+            Address::Literal(_, peer) => peer.clone(),
+            Address::Name(_) => Box::new(peer(address, self.group_key, &self.rules)),
         };
         if is_upgrade {
             upgrade::for_upgrade(&mut peer);
         }
-        Ok(peer)
+        peer
     }
 
     async fn resolve(&self, known: &Mutex<Option<Resolved>>) -> Result<Arc<[SocketAddr]>, ResolveError> {
@@ -117,27 +132,27 @@ impl TargetPeer {
             return Ok(resolved.addresses);
         }
         let look_up = tokio::net::lookup_host((self.target.host.as_str(), self.target.port.number()));
-        let found = tokio::time::timeout(self.connect_timeout, look_up)
+        let found = tokio::time::timeout(self.rules.limits.connect, look_up)
             .await
-            .map_err(|_| ResolveError::TimedOut(self.connect_timeout))??;
+            .map_err(|_| ResolveError::TimedOut(self.rules.limits.connect))??;
         let addresses: Arc<[SocketAddr]> = found.collect();
         *known.lock() = Some(Resolved { addresses: Arc::clone(&addresses), at: Instant::now() });
         Ok(addresses)
     }
 }
 
-fn peer(address: SocketAddr, group_key: u64, connect_timeout: Duration) -> HttpPeer {
+fn peer(address: SocketAddr, group_key: u64, rules: &PeerRules) -> HttpPeer {
     let mut peer = HttpPeer::new(address, false, String::new());
     peer.group_key = group_key;
-    peer.options.connection_timeout = Some(connect_timeout);
-    peer.options.total_connection_timeout = Some(connect_timeout);
+    peer.options.connection_timeout = Some(rules.limits.connect);
+    peer.options.total_connection_timeout = Some(rules.limits.connect);
     peer.options.idle_timeout = Some(IDLE_TIME);
     // No read timeout: it would also end idle WebSockets.
     peer
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use pingora_core::upstreams::peer::Peer as _;
 
     use super::*;
@@ -146,23 +161,28 @@ mod tests {
         Target { host: host.parse().expect("valid"), port: 8888.try_into().expect("valid"), weight: 1 }
     }
 
+    /// What tests connect by.
+    pub(in crate::balance) const RULES: PeerRules = PeerRules {
+        backend: Backend::Http,
+        limits: TimeLimits { connect: Duration::from_secs(5), first_byte: None, idle: None },
+    };
+
     #[tokio::test]
     async fn two_circuits_never_share_a_connection_to_one_target() {
-        let time = Duration::from_secs(1);
-        let peer = async |circuit| {
-            let target = TargetPeer::new(CircuitId(uuid::Uuid::from_u128(circuit)), 0, target("10.0.0.1"), time);
-            target.peer(0, false).await.expect("a literal").reuse_hash()
+        let hash = async |circuit| {
+            let target = TargetPeer::new(CircuitId(uuid::Uuid::from_u128(circuit)), 0, target("10.0.0.1"), RULES);
+            target.peer(target.address(0).await.expect("a literal"), false).reuse_hash()
         };
-        assert_ne!(peer(1).await, peer(2).await);
-        assert_eq!(peer(1).await, peer(1).await);
+        assert_ne!(hash(1).await, hash(2).await);
+        assert_eq!(hash(1).await, hash(1).await);
     }
 
     #[tokio::test]
     async fn a_name_is_looked_up_when_its_turn_comes() {
-        let target = TargetPeer::new(CircuitId::random(), 0, target("localhost"), Duration::from_secs(5));
+        let target = TargetPeer::new(CircuitId::random(), 0, target("localhost"), RULES);
         assert_eq!(target.addresses(), 0);
-        let peer = target.peer(0, false).await.expect("localhost has an address");
-        assert!(peer.address().as_inet().expect("an address").ip().is_loopback());
-        assert!(matches!(target.peer(target.addresses(), false).await, Err(ResolveError::NoAddress)));
+        let address = target.address(0).await.expect("localhost has an address");
+        assert!(address.ip().is_loopback());
+        assert!(matches!(target.address(target.addresses()).await, Err(ResolveError::NoAddress)));
     }
 }

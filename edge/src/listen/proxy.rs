@@ -26,13 +26,13 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
 
 use crate::api::Api;
+use crate::balance::MAX_ATTEMPTS;
 use crate::freshness::Freshness;
 use crate::metrics::Metrics;
 use crate::table::Table;
 pub(super) use context::CONNECTION;
 use context::RequestContext;
 use phase::Phase;
-pub(crate) use target::MAX_ATTEMPTS;
 
 /// Idle connections to targets, for each thread; a pool smaller than the concurrency costs more than half of the
 /// speed.

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use entities::authority::Authority;
 use entities::circuit::Versioned;
@@ -14,7 +13,7 @@ use entities::worker::Refusal;
 use tokio::time::Instant;
 
 use super::drains::Drains;
-use crate::circuit::{Lifetime, LiveCircuit};
+use crate::circuit::{Lifetime, LiveCircuit, TimeLimits};
 use crate::config::Config;
 use crate::listen::DynamicPorts;
 use crate::metrics::Metrics;
@@ -32,7 +31,7 @@ pub(crate) struct Applier {
     ports: DynamicPorts,
     drains: Drains,
     authority: Authority,
-    connect_timeout: Duration,
+    limits: TimeLimits,
     journal: Option<Arc<Journal>>,
     metrics: Arc<Metrics>,
 }
@@ -54,7 +53,7 @@ impl Applier {
             ports,
             drains: Drains::new(config.drain_time, Arc::clone(&metrics)),
             authority: config.authority.clone(),
-            connect_timeout: config.connect_timeout,
+            limits: config.limits,
             journal,
             metrics,
         }
@@ -193,7 +192,7 @@ impl Applier {
     }
 
     fn live(&self, versioned: Versioned, lifetime: Option<Arc<Lifetime>>) -> Arc<LiveCircuit> {
-        Arc::new(LiveCircuit::new(versioned, &self.authority, self.connect_timeout, lifetime))
+        Arc::new(LiveCircuit::new(versioned, &self.authority, self.limits, lifetime))
     }
 }
 

@@ -49,7 +49,7 @@ async fn attempts_have_a_limit() {
 
 #[tokio::test]
 async fn a_target_that_does_not_answer_the_attempt_to_connect_is_a_gateway_timeout() {
-    let edge = TestEdge::start_with(|config| config.connect_timeout = Duration::from_millis(200)).await;
+    let edge = TestEdge::start_with(|config| config.limits.connect = Duration::from_millis(200)).await;
     // TEST-NET-1 (RFC 5737): nothing answers there, and where packets are refused instead it is a bad gateway.
     edge.serve(&by_host("lab", vec![target("192.0.2.1", 80)])).await;
     let start = Instant::now();

@@ -84,7 +84,7 @@ impl TestEdge {
             WORKER_KEY.to_owned(),
         );
         config.port_address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        config.connect_timeout = Duration::from_secs(2);
+        config.limits.connect = Duration::from_secs(2);
         change(&mut config);
         let (shutdown, must_stop) = watch::channel(false);
         let layout = Layout::default();

@@ -9,7 +9,7 @@ use std::time::Instant;
 use pingora_core::Error;
 use pingora_proxy::Session;
 
-use super::target::Attempts;
+use crate::balance::Attempts;
 use crate::circuit::{Connection, LiveCircuit, OpenRequest};
 
 tokio::task_local! {
