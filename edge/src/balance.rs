@@ -6,7 +6,6 @@
 mod attempts;
 mod in_turn;
 mod target;
-mod upgrade;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};

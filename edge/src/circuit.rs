@@ -2,7 +2,9 @@
 //!
 //! Invariant: generations of one circuit id share one [`Lifetime`], so a change never touches an open connection.
 
+mod answer;
 mod connection;
+mod edits;
 mod lifetime;
 mod limits;
 
@@ -17,7 +19,9 @@ use http::HeaderValue;
 use crate::balance::{Balancer, PeerRules};
 use crate::table::Slot;
 
-pub(crate) use connection::{Client, Connection, Entrance, Notice};
+pub(crate) use answer::AnswerWait;
+pub(crate) use connection::{Busy, Client, Connection, Entrance, Notice};
+pub(crate) use edits::{Edits, HeaderEdits};
 pub(crate) use lifetime::{Lifetime, OpenRequest};
 pub use limits::TimeLimits;
 
@@ -35,6 +39,8 @@ pub(crate) struct LiveCircuit {
     pub(crate) backend: Backend,
     /// How long things may take.
     pub(crate) limits: TimeLimits,
+    /// Header fields to set and to remove, if there are any.
+    pub(crate) edits: Option<Box<HeaderEdits>>,
     /// Which header tells a TCP target who the client is.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
     /// Which target gets the next request.
@@ -77,6 +83,7 @@ impl LiveCircuit {
             protocol: circuit.protocol,
             backend: circuit.backend,
             limits,
+            edits: HeaderEdits::of(&circuit.traffic.headers),
             proxy_protocol: circuit.traffic.proxy_protocol,
             key: circuit.key,
             lifetime,

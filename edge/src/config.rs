@@ -39,6 +39,8 @@ pub struct Config {
     pub coordinator_url: String,
     /// Proves edge and coordinator to each other.
     pub worker_key: String,
+    /// How long clients may take.
+    pub client: ClientLimits,
     /// How often the coordinator hears from the edge.
     pub heartbeat_interval: Duration,
     /// How long open connections of a closed circuit may go on.
@@ -63,6 +65,17 @@ pub struct Config {
     pub keep_alive_interval: Duration,
     /// Tells how old the snapshot is.
     pub clock: SharedClock,
+}
+
+/// How long clients of HTTP/1.1 may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// How long a connection may wait for its next request.
+    pub idle: Duration,
+    /// How long the head of a request may take from its first byte on.
+    pub head: Duration,
+    /// How long a client may take nothing of an answer. It bounds how long one that stopped reading costs memory.
+    pub write: Duration,
 }
 
 /// Sockets that are bound before the edge starts.
@@ -94,6 +107,7 @@ impl Config {
             api_allowed: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
             coordinator_url,
             worker_key,
+            client: ClientLimits::default(),
             heartbeat_interval: Duration::from_secs(10),
             drain_time: Duration::from_secs(30),
             announce_time: Duration::ZERO,
@@ -120,6 +134,19 @@ impl Config {
     }
 }
 
+// === impl ClientLimits ===
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(60),
+            // The longest head at the pace of a modem.
+            head: Duration::from_secs(30),
+            write: Duration::from_secs(60),
+        }
+    }
+}
+
 impl fmt::Debug for Config {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
@@ -133,6 +160,7 @@ impl fmt::Debug for Config {
             .field("api_names", &self.api_names)
             .field("api_allowed", &self.api_allowed)
             .field("coordinator_url", &self.coordinator_url)
+            .field("client", &self.client)
             .field("heartbeat_interval", &self.heartbeat_interval)
             .field("drain_time", &self.drain_time)
             .field("announce_time", &self.announce_time)

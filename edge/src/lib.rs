@@ -9,6 +9,8 @@
 //! | `run` | the life of one edge: start, serve, leave |
 //! | `listen` | sockets: the traffic port, dynamic ports, the connections on them |
 //! | `listen::proxy` | the `ProxyHttp` phases, one file a concern |
+//! | `head` | the bytes of a message's head, before anybody parses them |
+//! | `tunnel` | upgraded connections: the handshake with the target, and the bytes after it |
 //! | `table` | circuits by host and by port, and what a change of the registry means for them |
 //! | `circuit` | what one circuit needs at run time, and the connections that it has open |
 //! | `balance` | which target gets the next request |
@@ -37,6 +39,7 @@ mod circuit;
 pub mod cli;
 pub mod config;
 mod freshness;
+mod head;
 mod listen;
 mod metrics;
 mod presence;
@@ -47,6 +50,8 @@ pub mod settings;
 mod snapshot;
 mod sync;
 mod table;
+mod tcp;
+mod tunnel;
 
 pub use config::{Config, Listeners};
 pub use run::{RunError, run};

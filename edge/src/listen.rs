@@ -4,9 +4,11 @@
 
 mod accept;
 mod connections;
+mod http1;
 mod ports;
 mod proxy;
 mod socket;
+mod tunnels;
 
 use std::io;
 use std::net::TcpListener;
@@ -14,8 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::circuit::{Entrance, Notice};
+use crate::config::ClientLimits;
 use crate::metrics::Metrics;
-use accept::AcceptLoop;
+use accept::{AcceptLoop, ServingContext};
 use connections::Connections;
 pub(crate) use ports::DynamicPorts;
 pub(crate) use proxy::{EdgeProxy, SharedProxy};
@@ -41,14 +44,23 @@ impl TrafficPort {
         listener: TcpListener,
         port_address: std::net::IpAddr,
         proxy: SharedProxy,
+        client: ClientLimits,
         metrics: &Arc<Metrics>,
     ) -> io::Result<(Self, DynamicPorts)> {
+        let context = ServingContext { client, metrics: Arc::clone(metrics) };
         let all = Arc::new(Connections::new(Arc::clone(metrics)));
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         tracing::info!(%address, "traffic port listens");
-        let accept = AcceptLoop::start(listener, address, Entrance::Traffic, Arc::clone(&proxy), Arc::clone(&all));
-        let ports = DynamicPorts::new(port_address, proxy, Arc::clone(&all));
+        let accept = AcceptLoop::start(
+            listener,
+            address,
+            Entrance::Traffic,
+            Arc::clone(&proxy),
+            Arc::clone(&all),
+            context.clone(),
+        );
+        let ports = DynamicPorts::new(port_address, proxy, Arc::clone(&all), context);
         Ok((Self { accept, all: CutOnDrop(all) }, ports))
     }
 

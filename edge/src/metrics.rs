@@ -7,12 +7,19 @@ use prometheus::core::Collector;
 use prometheus::{Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::sync::StaleReason;
+use crate::tcp::relay::{End, Outcome, Side, copies};
 
 /// Why a request failed at its target, and the value of the label `reason`.
 const TARGET_FAULTS: [&str; 5] = ["resolve", "connect", "connect_timeout", "broken", "timeout"];
 
 /// Why a registry value was skipped, and the value of the label `reason`.
 const SKIP_REASONS: [&str; 3] = ["malformed", "unknown_schema", "other_key"];
+
+/// How a relay ended, and the value of the label `reason`.
+const RELAY_ENDS: [&str; 6] = ["finished", "idle", "half_open", "client", "target", "cut"];
+
+/// Where bytes went, and the value of the label `direction`.
+const DIRECTIONS: [&str; 2] = ["to_target", "to_client"];
 
 /// Classes of answers. An answer that was never begun, because the client had gone, has the class `none`.
 const CODE_CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -54,6 +61,9 @@ pub(crate) struct Metrics {
     requests: [IntCounter; 6],
     target_faults: [IntCounter; 5],
     skipped: [IntCounter; 3],
+    relay_ends: [IntCounter; RELAY_ENDS.len()],
+    relayed_bytes: [IntCounter; DIRECTIONS.len()],
+    relay_copies: IntCounter,
 }
 
 /// What went wrong at a target.
@@ -102,6 +112,9 @@ impl Metrics {
         let requests = vector(&registry, "requests_total", "Requests by class of the answer", "code_class")?;
         let target_faults = vector(&registry, "target_faults_total", "Attempts that failed at a target", "reason")?;
         let skipped = vector(&registry, "registry_values_skipped_total", "Registry values not understood", "reason")?;
+        let relay_ends =
+            vector(&registry, "relay_ends_total", "Byte streams and tunnels that ended, by reason", "reason")?;
+        let relayed_bytes = vector(&registry, "relayed_bytes_total", "Bytes of relays that have ended", "direction")?;
         let stale = IntGaugeVec::new(opts("stale", "Whether what is served is not confirmed, by reason"), &["reason"])?;
         let stale = registered(&registry, stale)?;
         Ok(Self {
@@ -109,7 +122,7 @@ impl Metrics {
             circuits_refused: gauge(&registry, "circuits_refused", "Circuits that cannot be served here")?,
             ports_open: gauge(&registry, "ports_open", "Dynamic ports that listen")?,
             connections_open: gauge(&registry, "connections_open", "Client connections")?,
-            upgrades: counter(&registry, "upgrades_total", "Requests that became WebSockets")?,
+            upgrades: counter(&registry, "upgrades_total", "Requests that became tunnels, such as WebSockets")?,
             drains_cut: counter(&registry, "drains_cut_total", "Requests cut at the end of a drain time")?,
             relists: counter(&registry, "registry_relists_total", "Lists of the registry")?,
             events_applied: counter(&registry, "events_applied_total", "Registry changes applied")?,
@@ -132,6 +145,9 @@ impl Metrics {
             requests: CODE_CLASSES.map(|class| requests.with_label_values(&[class])),
             target_faults: TARGET_FAULTS.map(|reason| target_faults.with_label_values(&[reason])),
             skipped: SKIP_REASONS.map(|reason| skipped.with_label_values(&[reason])),
+            relay_ends: RELAY_ENDS.map(|reason| relay_ends.with_label_values(&[reason])),
+            relayed_bytes: DIRECTIONS.map(|direction| relayed_bytes.with_label_values(&[direction])),
+            relay_copies: counter(&registry, "relay_copies_total", "Times that bytes were copied for want of a pipe")?,
             registry,
         })
     }
@@ -158,6 +174,25 @@ impl Metrics {
         }
     }
 
+    /// A relay has ended; without an outcome it was cut.
+    pub(crate) fn count_relay(&self, outcome: Option<&Outcome>) {
+        let index = match outcome.map(|outcome| &outcome.end) {
+            Some(End::Finished) => 0,
+            Some(End::Idle) => 1,
+            Some(End::HalfOpen) => 2,
+            Some(End::Failed { side: Side::Client, .. }) => 3,
+            Some(End::Failed { side: Side::Target, .. }) => 4,
+            None => 5,
+        };
+        if let Some(counter) = self.relay_ends.get(index) {
+            counter.inc();
+        }
+        let carried = outcome.map_or([0, 0], |outcome| [outcome.to_target, outcome.to_client]);
+        for (counter, bytes) in self.relayed_bytes.iter().zip(carried) {
+            counter.inc_by(bytes);
+        }
+    }
+
     /// What is served is not confirmed, for this reason, or it is.
     pub(crate) fn set_stale(&self, reason: Option<StaleReason>) {
         for (gauge, of) in self.stale.iter().zip(StaleReason::ALL) {
@@ -167,6 +202,7 @@ impl Metrics {
 
     /// Everything in the Prometheus text format.
     pub(crate) fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
+        self.relay_copies.inc_by(copies().saturating_sub(self.relay_copies.get()));
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)

@@ -73,7 +73,7 @@ pub async fn run(
         Arc::clone(&metrics),
     );
     let proxy = EdgeProxy::shared(Arc::clone(&table), api, Arc::clone(&freshness), Arc::clone(&metrics));
-    let (traffic, ports) = TrafficPort::open(listeners.traffic, config.port_address, proxy, &metrics)?;
+    let (traffic, ports) = TrafficPort::open(listeners.traffic, config.port_address, proxy, config.client, &metrics)?;
 
     let applier = Applier::new(&config, table, ports, journal.clone(), Arc::clone(&metrics));
     let presence = Presence::new(&config, Arc::clone(&registry), &layout);

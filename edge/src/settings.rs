@@ -15,7 +15,7 @@ use program::log::LogSettings;
 use program::registry::RegistrySettings;
 use program::settings::{SettingFaults, Settings};
 
-use crate::config::{Config, TimeLimits};
+use crate::config::{ClientLimits, Config, TimeLimits};
 
 /// A commented configuration file.
 pub const SAMPLE: &str = include_str!("../sample.toml");
@@ -72,6 +72,7 @@ struct Over {
     weight: u16,
     port_address: IpAddr,
     api_allowed: Option<Vec<IpAddr>>,
+    client: ClientLimits,
     heartbeat_interval: Duration,
     drain_time: Duration,
     announce_time: Duration,
@@ -96,6 +97,11 @@ impl Over {
         };
         Self {
             weight: u16::try_from(weight).unwrap_or(1),
+            client: ClientLimits {
+                idle: seconds("listen", "idle_timeout_s", 60, 1, DAY_S),
+                head: seconds("listen", "head_timeout_s", 30, 1, 3_600),
+                write: seconds("listen", "write_timeout_s", 60, 1, DAY_S),
+            },
             heartbeat_interval: seconds("coordinator", "heartbeat_interval_s", 10, 1, 60),
             drain_time: seconds("circuits", "drain_s", 30, 0, DAY_S),
             announce_time: seconds("shutdown", "announce_s", 5, 0, 300),
@@ -118,6 +124,7 @@ impl Over {
             weight: self.weight,
             port_address: self.port_address,
             api_allowed: self.api_allowed.unwrap_or_else(loopback),
+            client: self.client,
             heartbeat_interval: self.heartbeat_interval,
             drain_time: self.drain_time,
             announce_time: self.announce_time,
@@ -190,6 +197,7 @@ mod tests {
         let authority = config.authority.clone();
         let defaults = Config::new(config.worker_id.clone(), authority, String::new(), String::new(), String::new());
         assert_eq!(config.drain_time, defaults.drain_time);
+        assert_eq!(config.client, defaults.client);
         assert_eq!(config.heartbeat_interval, defaults.heartbeat_interval);
         assert_eq!(config.max_staleness_public, defaults.max_staleness_public);
         assert_eq!(config.max_staleness_private, defaults.max_staleness_private);

@@ -14,7 +14,6 @@ use entities::target::Target;
 use parking_lot::Mutex;
 use pingora_core::upstreams::peer::HttpPeer;
 
-use super::upgrade;
 use crate::circuit::TimeLimits;
 
 /// How long an idle connection to a target waits for the next request.
@@ -115,15 +114,11 @@ impl TargetPeer {
     }
 
     /// How pingora connects to one of its addresses.
-    pub(crate) fn peer(&self, address: SocketAddr, is_upgrade: bool) -> Box<HttpPeer> {
-        let mut peer = match &self.address {
+    pub(crate) fn peer(&self, address: SocketAddr) -> Box<HttpPeer> {
+        match &self.address {
             Address::Literal(_, peer) => peer.clone(),
             Address::Name(_) => Box::new(peer(address, self.group_key, &self.rules)),
-        };
-        if is_upgrade {
-            upgrade::for_upgrade(&mut peer);
         }
-        peer
     }
 
     async fn resolve(&self, known: &Mutex<Option<Resolved>>) -> Result<Arc<[SocketAddr]>, ResolveError> {
@@ -147,7 +142,7 @@ fn peer(address: SocketAddr, group_key: u64, rules: &PeerRules) -> HttpPeer {
     peer.options.connection_timeout = Some(rules.limits.connect);
     peer.options.total_connection_timeout = Some(rules.limits.connect);
     peer.options.idle_timeout = Some(IDLE_TIME);
-    // No read timeout: it would also end idle WebSockets.
+    // No read timeout: it would also end silent streams of events.
     peer
 }
 
@@ -171,7 +166,7 @@ pub(super) mod tests {
     async fn two_circuits_never_share_a_connection_to_one_target() {
         let hash = async |circuit| {
             let target = TargetPeer::new(CircuitId(uuid::Uuid::from_u128(circuit)), 0, target("10.0.0.1"), RULES);
-            target.peer(target.address(0).await.expect("a literal"), false).reuse_hash()
+            target.peer(target.address(0).await.expect("a literal")).reuse_hash()
         };
         assert_ne!(hash(1).await, hash(2).await);
         assert_eq!(hash(1).await, hash(1).await);

@@ -4,12 +4,15 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use entities::ids::Port;
 use futures_util::task::AtomicWaker;
 use http::HeaderValue;
+
+use super::AnswerWait;
 
 /// A client connection. Its own task polls [`Connection::poll_end`]; everybody else only leaves notices.
 #[derive(Debug)]
@@ -27,7 +30,18 @@ pub(crate) struct Connection {
     /// The request with which the connection must end; 0 while there is none.
     cut: AtomicU64,
     notice: AtomicU8,
+    /// The answer that its request waits for.
+    pub(crate) answer: AnswerWait,
     waker: AtomicWaker,
+}
+
+/// A connection that serves a request; dropping it makes the connection idle.
+#[derive(Debug)]
+pub(crate) struct Busy {
+    /// The connection.
+    pub(crate) connection: Arc<Connection>,
+    /// The request's number on it.
+    pub(crate) request: u64,
 }
 
 /// Which socket accepted a connection.
@@ -99,6 +113,7 @@ impl Connection {
             serving: AtomicU64::new(0),
             cut: AtomicU64::new(0),
             notice: AtomicU8::new(Notice::Stay as u8),
+            answer: AnswerWait::default(),
             waker: AtomicWaker::new(),
         }
     }
@@ -112,6 +127,7 @@ impl Connection {
 
     /// Its task is done with the request.
     pub(crate) fn end_request(&self) {
+        self.answer.stop();
         self.serving.store(0, Ordering::Release);
     }
 
@@ -135,6 +151,7 @@ impl Connection {
     /// Ready when the connection must end. To be polled by its own task, after its work.
     pub(crate) fn poll_end(&self, context: &mut Context<'_>) -> Poll<()> {
         self.waker.register(context.waker());
+        self.answer.poll(context);
         let serving = self.serving.load(Ordering::Acquire);
         let is_idle = serving == 0;
         let notice = self.notice.load(Ordering::Acquire);
@@ -149,6 +166,22 @@ impl Connection {
         };
         let is_cut = !is_idle && self.cut.load(Ordering::Acquire) == serving;
         if must_end || is_cut { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+// === impl Busy ===
+
+impl Busy {
+    /// The connection serves a new request from now on.
+    pub(crate) fn begin(connection: Arc<Connection>) -> Self {
+        let request = connection.begin_request();
+        Self { connection, request }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.connection.end_request();
     }
 }
 

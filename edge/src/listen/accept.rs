@@ -5,6 +5,7 @@
 //! Invariant: all ports share one `HttpProxy` (each would cost 1.8 MiB), and a connection's future is dropped as
 //! soon as the connection must end.
 
+use std::future::poll_fn;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd as _;
 use std::pin::pin;
@@ -25,7 +26,10 @@ use tokio::task::JoinHandle;
 
 use super::connections::Connections;
 use super::proxy::{CONNECTION, SharedProxy};
+use super::{http1, tunnels};
 use crate::circuit::{Client, Connection, Entrance, Notice};
+use crate::config::ClientLimits;
+use crate::metrics::Metrics;
 
 /// Bytes buffered on the way to a client before they go out, a TCP segment.
 const WRITE_BUFFER_BYTES: usize = 1460;
@@ -40,6 +44,13 @@ pub(super) struct AcceptLoop {
     connections: Arc<Connections>,
 }
 
+/// What all connections of the edge are served with.
+#[derive(Clone)]
+pub(super) struct ServingContext {
+    pub(super) client: ClientLimits,
+    pub(super) metrics: Arc<Metrics>,
+}
+
 /// What pingora calls for each connection of one port.
 struct PortApp {
     entrance: Entrance,
@@ -48,6 +59,7 @@ struct PortApp {
     own: Arc<Connections>,
     /// The connections of the edge.
     all: Arc<Connections>,
+    context: ServingContext,
 }
 
 // === impl AcceptLoop ===
@@ -60,9 +72,10 @@ impl AcceptLoop {
         entrance: Entrance,
         proxy: SharedProxy,
         all: Arc<Connections>,
+        context: ServingContext,
     ) -> Self {
         let connections = Arc::new(Connections::of_one_port());
-        let app = PortApp { entrance, proxy, own: Arc::clone(&connections), all };
+        let app = PortApp { entrance, proxy, own: Arc::clone(&connections), all, context };
         let name = address.to_string();
         // Pingora finds a socket by the text of its address and takes the descriptor over.
         let mut sockets = Fds::new();
@@ -97,15 +110,21 @@ impl ServerApp for PortApp {
         let client = Client::new(digest.peer_addr()?.as_inet()?.ip());
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Connection::new(number, self.entrance, client));
-        let _own = self.own.enter(&connection);
-        let _all = self.all.enter(&connection);
-        let mut serving = pin!(CONNECTION.scope(Arc::clone(&connection), self.proxy.process_new(stream, shutdown)));
-        // Work first: a request that is there already is served even if a notice came with it.
-        std::future::poll_fn(|context| match serving.as_mut().poll(context) {
-            Poll::Ready(_) => Poll::Ready(()),
-            Poll::Pending => connection.poll_end(context),
-        })
-        .await;
+        let own = self.own.enter(&connection);
+        let all = self.all.enter(&connection);
+        let upgraded = {
+            let serving = http1::serve(stream, &self.proxy, self.context.client, &self.context.metrics, shutdown);
+            let mut serving = pin!(CONNECTION.scope(Arc::clone(&connection), serving));
+            // Work first: a request that is there already is served even if a notice came with it.
+            poll_fn(|context| match serving.as_mut().poll(context) {
+                Poll::Ready(upgraded) => Poll::Ready(upgraded),
+                Poll::Pending => connection.poll_end(context).map(|()| None),
+            })
+            .await
+        };
+        if let Some(upgraded) = upgraded {
+            tunnels::start(upgraded, [own, all], &self.context.metrics);
+        }
         None
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use entities::ids::Port;
 use entities::worker::RefusalCode;
 
-use super::accept::AcceptLoop;
+use super::accept::{AcceptLoop, ServingContext};
 use super::connections::Connections;
 use super::proxy::SharedProxy;
 use super::socket;
@@ -20,6 +20,7 @@ pub(crate) struct DynamicPorts {
     address: IpAddr,
     proxy: SharedProxy,
     all: Arc<Connections>,
+    context: ServingContext,
     open: HashMap<Port, OpenPort>,
 }
 
@@ -33,8 +34,8 @@ pub(crate) struct OpenPort {
 
 impl DynamicPorts {
     /// No port yet; they will listen at `address`.
-    pub(super) fn new(address: IpAddr, proxy: SharedProxy, all: Arc<Connections>) -> Self {
-        Self { address, proxy, all, open: HashMap::new() }
+    pub(super) fn new(address: IpAddr, proxy: SharedProxy, all: Arc<Connections>, context: ServingContext) -> Self {
+        Self { address, proxy, all, context, open: HashMap::new() }
     }
 
     /// How many listen.
@@ -51,7 +52,7 @@ impl DynamicPorts {
         })?;
         tracing::debug!(%address, "port listens");
         let (proxy, all) = (Arc::clone(&self.proxy), Arc::clone(&self.all));
-        let accept = AcceptLoop::start(listener, address, Entrance::Port(port), proxy, all);
+        let accept = AcceptLoop::start(listener, address, Entrance::Port(port), proxy, all, self.context.clone());
         self.open.insert(port, OpenPort { port, accept });
         Ok(())
     }

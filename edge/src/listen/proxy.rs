@@ -10,6 +10,7 @@ mod phase;
 mod reply;
 mod response;
 mod target;
+mod upgrade;
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use crate::table::Table;
 pub(super) use context::CONNECTION;
 use context::RequestContext;
 use phase::Phase;
+pub(super) use upgrade::with_upgrade;
 
 /// Idle connections to targets, for each thread; a pool smaller than the concurrency costs more than half of the
 /// speed.
@@ -77,11 +79,18 @@ impl ProxyHttp for EdgeProxy {
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
-        self.look_up(session, context).await
+        if self.look_up(session, context).await? {
+            return Ok(true);
+        }
+        if session.is_upgrade_req() {
+            // Boxed: what few requests do must not make the future of every request larger.
+            return Box::pin(self.upgrade(session, context)).await;
+        }
+        Ok(false)
     }
 
-    async fn upstream_peer(&self, session: &mut Session, context: &mut RequestContext) -> Result<Box<HttpPeer>> {
-        self.choose_target(session.is_upgrade_req(), context).await
+    async fn upstream_peer(&self, _session: &mut Session, context: &mut RequestContext) -> Result<Box<HttpPeer>> {
+        self.choose_target(context).await
     }
 
     fn upstream_request_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
@@ -113,6 +122,9 @@ impl ProxyHttp for EdgeProxy {
         'life3: 'async_trait,
         Self: 'async_trait,
     {
+        if let Some(busy) = &context.connection {
+            busy.connection.answer.stop();
+        }
         self.edit_response(session, response, context);
         phase::done(Ok(()))
     }
@@ -125,6 +137,17 @@ impl ProxyHttp for EdgeProxy {
         error: Box<Error>,
     ) -> Box<Error> {
         self.try_next_target(context, error)
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        context: &mut RequestContext,
+        is_reused: bool,
+    ) -> Box<Error> {
+        target::broke_off(peer, session, error, context, is_reused)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut RequestContext) -> FailToProxy {
@@ -159,7 +182,8 @@ impl ProxyHttp for EdgeProxy {
         'life3: 'async_trait,
         Self: 'async_trait,
     {
-        let status = session.response_written().map(|response| response.status.as_u16());
+        let written = session.response_written().map(|response| response.status.as_u16());
+        let status = context.tunnel_status().or(written);
         self.metrics.count_request(status);
         context.log(session, status, error);
         phase::logged()
@@ -186,7 +210,7 @@ impl ProxyHttp for EdgeProxy {
         _session: &'life1 mut Session,
         _body: &'life2 mut Option<Bytes>,
         _is_end: bool,
-        _context: &'life3 mut RequestContext,
+        context: &'life3 mut RequestContext,
     ) -> Phase<'async_trait, Result<()>>
     where
         'life0: 'async_trait,
@@ -195,6 +219,7 @@ impl ProxyHttp for EdgeProxy {
         'life3: 'async_trait,
         Self: 'async_trait,
     {
+        context.go_on_waiting();
         phase::done(Ok(()))
     }
 
@@ -217,9 +242,9 @@ impl ProxyHttp for EdgeProxy {
         _session: &'life1 mut Session,
         _is_reused: bool,
         _peer: &'life2 HttpPeer,
-        _socket: RawFd,
+        socket: RawFd,
         _digest: Option<&'life3 Digest>,
-        _context: &'life4 mut RequestContext,
+        context: &'life4 mut RequestContext,
     ) -> Phase<'async_trait, Result<()>>
     where
         'life0: 'async_trait,
@@ -229,6 +254,7 @@ impl ProxyHttp for EdgeProxy {
         'life4: 'async_trait,
         Self: 'async_trait,
     {
+        context.wait_for_answer(socket);
         phase::done(Ok(()))
     }
 

@@ -76,7 +76,7 @@ async fn a_key_that_is_opened_again_is_a_new_life_and_the_old_one_ends() {
     assert_eq!(new.echo("new").await.as_deref(), Some("new"));
 }
 
-/// Pingora closed one in four of these: it took a quick `101` for the end of the request (see `balance/upgrade.rs`).
+/// Inside of pingora one in four of these closed: it took a quick `101` for the end of the request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_upgrades_at_once_keeps_its_websocket() {
     let (edge, origin) = (TestEdge::start().await, Origin::start("lab").await);

@@ -3,14 +3,17 @@
 //! Invariant: from its creation to its drop, the connection counts as busy; a dropped context leaves nothing behind,
 //! however the request ended.
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
+use entities::circuit::Backend;
 use pingora_core::Error;
 use pingora_proxy::Session;
+use tokio::time::Instant;
 
 use crate::balance::Attempts;
-use crate::circuit::{Connection, LiveCircuit, OpenRequest};
+use crate::circuit::{Busy, Connection, LiveCircuit, OpenRequest};
 
 tokio::task_local! {
     /// The connection that this task serves; all requests of an HTTP/1 connection run in its task.
@@ -25,14 +28,10 @@ pub(crate) struct RequestContext {
     pub(super) attempts: Attempts,
     /// Over which connection it came, and its number there.
     pub(super) connection: Option<Busy>,
+    /// What a request that has left for a tunnel belonged to.
+    tunnel: Option<(Arc<LiveCircuit>, Arc<Connection>)>,
     /// When it came, if somebody wants to know.
     came: Option<Instant>,
-}
-
-/// A connection that serves a request; dropping it makes the connection idle.
-pub(super) struct Busy {
-    pub(super) connection: Arc<Connection>,
-    pub(super) request: u64,
 }
 
 // === impl RequestContext ===
@@ -40,12 +39,9 @@ pub(super) struct Busy {
 impl RequestContext {
     /// A request has come over the connection of this task.
     pub(super) fn begin() -> Self {
-        let connection = CONNECTION.try_with(Arc::clone).ok().map(|connection| {
-            let request = connection.begin_request();
-            Busy { connection, request }
-        });
+        let connection = CONNECTION.try_with(Arc::clone).ok().map(|connection| Busy::begin(connection));
         let came = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
-        Self { circuit: None, attempts: Attempts::default(), connection, came }
+        Self { circuit: None, attempts: Attempts::default(), connection, tunnel: None, came }
     }
 
     /// The circuit, once it is found.
@@ -53,27 +49,54 @@ impl RequestContext {
         self.circuit.as_ref().map(|(circuit, _)| circuit.as_ref())
     }
 
+    /// The request is being sent to a target at `socket`, which may take so long to answer as the circuit says.
+    pub(super) fn wait_for_answer(&self, socket: RawFd) {
+        if let Some((connection, limit)) = self.answer_limit() {
+            connection.answer.start(Instant::now() + limit, socket);
+        }
+    }
+
+    /// More of the request is on its way.
+    pub(super) fn go_on_waiting(&self) {
+        if let Some((connection, limit)) = self.answer_limit() {
+            connection.answer.extend(Instant::now() + limit);
+        }
+    }
+
+    /// Who waits, and how long. A socket that many streams share cannot be given up for one of them.
+    fn answer_limit(&self) -> Option<(&Connection, Duration)> {
+        let (circuit, busy) = (self.circuit()?, self.connection.as_ref()?);
+        let limit = circuit.limits.first_byte.filter(|_| circuit.backend == Backend::Http)?;
+        Some((&busy.connection, limit))
+    }
+
+    /// The request has left for a tunnel.
+    pub(super) fn become_tunnel(&mut self, circuit: Arc<LiveCircuit>, busy: &Busy) {
+        self.tunnel = Some((circuit, Arc::clone(&busy.connection)));
+    }
+
+    /// The status of the answer that was not written here.
+    pub(super) fn tunnel_status(&self) -> Option<u16> {
+        self.tunnel.as_ref().map(|_| 101)
+    }
+
     /// One line for one request.
     pub(super) fn log(&self, session: &Session, status: Option<u16>, error: Option<&Error>) {
         let Some(came) = self.came else { return };
         let request = session.req_header();
+        let tunnel = self.tunnel.as_ref();
+        let circuit = self.circuit().or(tunnel.map(|(circuit, _)| circuit.as_ref()));
+        let connection =
+            self.connection.as_ref().map(|busy| &busy.connection).or(tunnel.map(|(_, connection)| connection));
         tracing::debug!(
             method = %request.method,
             path = request.uri.path(),
-            key = self.circuit().map(|circuit| circuit.key.as_str()),
-            client = self.connection.as_ref().map(|busy| tracing::field::display(busy.connection.client.ip)),
+            key = circuit.map(|circuit| circuit.key.as_str()),
+            client = connection.map(|connection| tracing::field::display(connection.client.ip)),
             status,
             ms = came.elapsed().as_millis() as u64,
             error = error.map(tracing::field::display),
             "request"
         );
-    }
-}
-
-// === impl Busy ===
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.connection.end_request();
     }
 }

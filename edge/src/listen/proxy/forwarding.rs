@@ -15,7 +15,7 @@ use pingora_core::Result;
 use pingora_http::RequestHeader;
 
 use super::context::RequestContext;
-use crate::circuit::Client;
+use crate::circuit::{Client, Edits};
 
 /// Fields that say where a request came from. They are the proxy's to set.
 const CLAIMS: [&str; 5] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-real-ip"];
@@ -42,7 +42,31 @@ pub(super) fn edit_request(
     request.insert_header("Forwarded", forwarded(client, host, circuit.way_in.scheme))?;
     let via = if original.version == Version::HTTP_10 { "1.0 appproxy" } else { "1.1 appproxy" };
     request.append_header(VIA, HeaderValue::from_static(via))?;
+    if let Some(path) = origin_form(original.raw_path()) {
+        request.set_raw_path(path)?;
+    }
+    if let Some(edits) = &circuit.edits {
+        let Edits { remove, set } = &edits.request;
+        for name in remove {
+            request.remove_header(name);
+        }
+        for (name, value) in set {
+            request.insert_header(name.clone(), value.clone())?;
+        }
+    }
     Ok(())
+}
+
+/// What an origin server is asked for in place of an absolute URI (RFC 9112 §3.2.1); nothing if `target` is none.
+fn origin_form(target: &[u8]) -> Option<&[u8]> {
+    let has_scheme = |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|text| text.eq_ignore_ascii_case(scheme));
+    let rest = [&b"http://"[..], b"https://"].into_iter().find(|scheme| has_scheme(scheme))?.len();
+    let authority = target.get(rest..)?;
+    match authority.iter().position(|byte| matches!(byte, b'/' | b'?')) {
+        Some(at) if authority.get(at) == Some(&b'/') => authority.get(at..),
+        // A query without a path is so rare that its bytes need not be kept.
+        _ => Some(b"/"),
+    }
 }
 
 /// One element of `Forwarded`. A host with a port is no token and has to be quoted.
@@ -67,6 +91,19 @@ mod tests {
     fn element(ip: &str, host: Option<&'static str>) -> String {
         let client = Client::new(ip.parse().expect("valid"));
         forwarded(&client, host.map(HeaderValue::from_static).as_ref(), Scheme::Https)
+    }
+
+    #[test]
+    fn an_absolute_uri_becomes_its_path_byte_for_byte() {
+        for (target, path) in [
+            ("http://a.test/b/../c%2f//?q=%20", Some("/b/../c%2f//?q=%20")),
+            ("HTTP://a.test", Some("/")),
+            ("https://a.test:1/", Some("/")),
+            ("/http://a.test/b", None),
+            ("*", None),
+        ] {
+            assert_eq!(origin_form(target.as_bytes()), path.map(str::as_bytes), "{target}");
+        }
     }
 
     #[test]

@@ -1,29 +1,45 @@
 //! Makes a target's answer one that this hop may pass on (RFC 9110 §7.6.1).
 //!
-//! Invariant: fields of the hop between edge and target end here; a `101` passes untouched.
+//! Invariant: fields of the hop between edge and target end here. The head of a `101` never comes here: it passes
+//! untouched.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use entities::circuit::Backend;
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRAILER, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::EdgeProxy;
 use super::context::RequestContext;
+use crate::circuit::Edits;
 
 // === impl EdgeProxy ===
 
 impl EdgeProxy {
     /// Edits the head of an answer on its way to the client.
     pub(super) fn edit_response(&self, session: &mut Session, response: &mut ResponseHeader, context: &RequestContext) {
-        if response.status == StatusCode::SWITCHING_PROTOCOLS {
-            self.metrics.upgrades.inc();
-            return;
-        }
         for name in nominated(&response.headers) {
             response.remove_header(&name);
         }
         response.remove_header("keep-alive");
         response.remove_header("proxy-connection");
+        let circuit = context.circuit();
+        if circuit.is_some_and(|circuit| circuit.backend == Backend::Http) {
+            // Pingora drops the trailers of HTTP/1.1 (RFC 9110 §6.5.1 lets it), so nothing may announce them.
+            response.remove_header(&TRAILER);
+        }
+        if let Some(edits) = circuit.and_then(|circuit| circuit.edits.as_deref())
+            && !response.status.is_informational()
+        {
+            let Edits { remove, set } = &edits.response;
+            for name in remove {
+                response.remove_header(name);
+            }
+            for (name, value) in set {
+                // The name and the value are valid already.
+                let _ = response.insert_header(name.clone(), value.clone());
+            }
+        }
         if context.connection.as_ref().is_some_and(|busy| busy.connection.is_ending()) {
             // The client hears it instead of finding out.
             session.set_keepalive(None);
@@ -32,7 +48,7 @@ impl EdgeProxy {
 }
 
 /// The fields that `Connection` names, but for those that frame the answer: pingora has read those already.
-fn nominated(headers: &HeaderMap<HeaderValue>) -> Vec<HeaderName> {
+pub(super) fn nominated(headers: &HeaderMap<HeaderValue>) -> Vec<HeaderName> {
     let mut names = Vec::new();
     for value in headers.get_all(CONNECTION) {
         let tokens = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);

@@ -1,0 +1,174 @@
+//! Takes a request that becomes something else out of pingora, once its target has agreed.
+//!
+//! A tunnel inside of pingora costs ten times the memory, and pingora loses what a client sends early and what it sends
+//! after a half-close.
+//!
+//! Invariant: the circuit was found and its rules were checked before; a request that no target has agreed to upgrade
+//! goes on, or is answered, as an ordinary one.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRAILER, UPGRADE};
+use http::{HeaderValue, Method};
+use pingora_core::protocols::Stream;
+use pingora_core::protocols::http::v1::client::{HttpSession as TargetSession, http_req_header_to_wire};
+use pingora_core::protocols::l4::stream::Stream as SocketStream;
+use pingora_core::{Error, ErrorType, Result};
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::context::RequestContext;
+use super::response::nominated;
+use super::{EdgeProxy, forwarding};
+use crate::head::HeadError;
+use crate::tunnel::{Answer, HandshakeError, Switched, may_upgrade_to, shake_hands};
+
+/// How long a tunnel's target may take to answer where the circuit says "for ever": a handshake is no long poll.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(300);
+
+tokio::task_local! {
+    /// Where a request leaves its tunnel. Only requests have it that may become one: HTTP/1.1, `Upgrade`, no content.
+    static LEAVING: RefCell<Option<Switched>>;
+}
+
+/// Runs `serving`, a request that may become a tunnel; the tunnel comes back beside its outcome.
+pub(in crate::listen) async fn with_upgrade<F: Future>(serving: F) -> (F::Output, Option<Switched>) {
+    LEAVING.scope(RefCell::new(None), async { (serving.await, LEAVING.with(RefCell::take)) }).await
+}
+
+// === impl EdgeProxy ===
+
+impl EdgeProxy {
+    /// Upgrades the request if it asks for that and may: `true` if it has been answered.
+    pub(super) async fn upgrade(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
+        let request = session.req_header();
+        let may_leave = LEAVING.try_with(|_| ()).is_ok()
+            && request.method != Method::HEAD
+            && may_upgrade_to(request.headers.get_all(UPGRADE).iter().map(HeaderValue::as_bytes));
+        if !may_leave {
+            // RFC 9110 §7.8: a server may ignore the field.
+            session.req_header_mut().remove_header(&UPGRADE);
+            return Ok(false);
+        }
+        let request = upgrade_request(request, context)?;
+        let (mut target, limit) = self.connect(context).await?;
+        let answer = timeout(limit, shake_hands(&mut target, &request)).await;
+        match answer.map_err(|_| target_error(ErrorType::ReadTimedout, "no answer to an upgrade"))?.map_err(blame)? {
+            Answer::Switched(to_client) => {
+                leave(session, context, target, to_client)?;
+                self.metrics.upgrades.inc();
+            }
+            Answer::Ordinary(read) => self.pass_on(session, context, target, &read, limit).await?,
+        }
+        Ok(true)
+    }
+
+    /// A connection to a target, and how long it may take to answer.
+    async fn connect(&self, context: &mut RequestContext) -> Result<(TcpStream, Duration)> {
+        let Some((circuit, _)) = &context.circuit else {
+            return Error::e_explain(ErrorType::InternalError, "a request without a circuit is upgraded");
+        };
+        let limits = circuit.limits;
+        let attempts = &mut context.attempts;
+        while let Some(place) = attempts.next(&circuit.key, &circuit.balancer, &self.metrics).await {
+            let (is_timeout, error) = match timeout(limits.connect, TcpStream::connect(place.address)).await {
+                Ok(Ok(target)) => {
+                    // A socket that does not take the option still works.
+                    let _ = target.set_nodelay(true);
+                    return Ok((target, limits.first_byte.unwrap_or(HANDSHAKE_TIME)));
+                }
+                Ok(Err(error)) => (false, error),
+                Err(_) => (true, io::ErrorKind::TimedOut.into()),
+            };
+            if !attempts.failed(&circuit.key, &circuit.balancer, &self.metrics, is_timeout, &error) {
+                let kind = if is_timeout { ErrorType::ConnectTimedout } else { ErrorType::ConnectError };
+                return Err(Error::because(kind, "while connecting", error).into_up());
+            }
+        }
+        Err(target_error(ErrorType::ConnectError, "no target is left to try"))
+    }
+
+    /// The target has not agreed: its answer is an ordinary one.
+    async fn pass_on(
+        &self,
+        session: &mut Session,
+        context: &RequestContext,
+        target: TcpStream,
+        read: &[u8],
+        limit: Duration,
+    ) -> Result<()> {
+        let mut stream = SocketStream::from(target);
+        stream.rewind(read);
+        let stream: Stream = Box::new(stream);
+        let mut target = TargetSession::new(stream);
+        target.read_timeout = Some(limit);
+        target.read_response().await.map_err(|error| error.into_up())?;
+        let head = target.resp_header().cloned();
+        let mut head = head.ok_or_else(|| target_error(ErrorType::InvalidHTTPHeader, "an answer without a head"))?;
+        self.edit_response(session, &mut head, context);
+        head.remove_header(&UPGRADE);
+        // The client may have sent bytes of the protocol that it hoped for.
+        session.set_keepalive(None);
+        session.write_response_header(Box::new(head), false).await.map_err(|error| error.into_down())?;
+        while let Some(bytes) = target.read_body_bytes().await.map_err(|error| error.into_up())? {
+            session.write_response_body(Some(bytes), false).await.map_err(|error| error.into_down())?;
+        }
+        session.write_response_body(None, true).await.map_err(|error| error.into_down())
+    }
+}
+
+/// The head that the target gets.
+fn upgrade_request(original: &RequestHeader, context: &RequestContext) -> Result<BytesMut> {
+    let mut request = original.clone();
+    let upgrade: Vec<HeaderValue> = request.headers.get_all(UPGRADE).iter().cloned().collect();
+    for name in nominated(&original.headers) {
+        request.remove_header(&name);
+    }
+    for name in [CONNECTION, CONTENT_LENGTH, TE, TRAILER, UPGRADE] {
+        request.remove_header(&name);
+    }
+    for name in ["keep-alive", "proxy-connection", "proxy-authorization", "http2-settings"] {
+        request.remove_header(name);
+    }
+    forwarding::edit_request(original, &mut request, context)?;
+    request.insert_header(CONNECTION, "Upgrade")?;
+    for value in upgrade {
+        request.append_header(UPGRADE, value)?;
+    }
+    let malformed = || Error::explain(ErrorType::InvalidHTTPHeader, "a request that cannot be written").into_down();
+    http_req_header_to_wire(&request).ok_or_else(malformed)
+}
+
+/// The target has agreed: the request ends for pingora, which hands the client's stream back as if the next request
+/// could follow.
+fn leave(session: &mut Session, context: &mut RequestContext, target: TcpStream, to_client: BytesMut) -> Result<()> {
+    let (Some((circuit, open)), Some(busy)) = (context.circuit.take(), context.connection.take()) else {
+        return Error::e_explain(ErrorType::InternalError, "a request without a circuit is upgraded");
+    };
+    let idle = circuit.limits.idle;
+    context.become_tunnel(circuit, &busy);
+    LEAVING.with(|place| place.replace(Some(Switched { target, to_client: to_client.into(), open, busy, idle })));
+    session.set_keepalive(Some(0));
+    Ok(())
+}
+
+fn target_error(kind: ErrorType, context: &'static str) -> Box<Error> {
+    Error::explain(kind, context).into_up()
+}
+
+/// Whatever went wrong in a handshake, it was the target's fault.
+fn blame(error: HandshakeError) -> Box<Error> {
+    let kind = match &error {
+        HandshakeError::Send(_) => ErrorType::WriteError,
+        HandshakeError::Head(HeadError::Ended) => ErrorType::ConnectionClosed,
+        HandshakeError::Head(HeadError::Failed(_)) => ErrorType::ReadError,
+        _ => ErrorType::InvalidHTTPHeader,
+    };
+    Error::because(kind, "while asking a target to switch protocols", error).into_up()
+}

@@ -1,0 +1,55 @@
+//! Runs tunnels after their requests have left the HTTP proxy.
+//!
+//! Invariant: a tunnel is a task of its own that holds two sockets and no buffer; it stays in its port's and the edge's
+//! set of connections, so whoever ends those ends the tunnel.
+
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use pingora_core::protocols::Stream;
+use pingora_core::protocols::l4::stream::Stream as SocketStream;
+use tokio::net::TcpStream;
+
+use super::connections::Member;
+use super::http1::Upgraded;
+use crate::metrics::Metrics;
+use crate::tcp::relay::{Early, Outcome, Relay, RelayRules, duplicate};
+use crate::tunnel::Switched;
+
+/// Starts a tunnel; it is a member of these sets until it ends.
+pub(super) fn start(upgraded: Upgraded, members: [Member; 2], metrics: &Arc<Metrics>) {
+    let Upgraded { client, to_target, switched } = upgraded;
+    let Switched { target, to_client, open, busy, idle } = switched;
+    let early = Early { to_target: to_target.into(), to_client };
+    let rules = RelayRules { idle, ..RelayRules::default() };
+    let metrics = Arc::clone(metrics);
+    let client = match bare(client) {
+        Ok(client) => client,
+        Err(error) => {
+            tracing::warn!(%error, fault = "edge", "a tunnel could not be set up");
+            return;
+        }
+    };
+    tokio::spawn(async move {
+        let _members = members;
+        let mut relay = pin!(Relay::new(client, target, early, rules));
+        let outcome: Option<Outcome> = poll_fn(|context| match relay.as_mut().poll(context) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending => busy.connection.poll_end(context).map(|()| None),
+        })
+        .await;
+        drop(open);
+        metrics.count_relay(outcome.as_ref());
+        tracing::debug!(client = %busy.connection.client.ip, ?outcome, "tunnel ended");
+    });
+}
+
+/// The client's socket without what pingora keeps around it.
+fn bare(client: Stream) -> std::io::Result<TcpStream> {
+    let Some(socket) = client.as_any().downcast_ref::<SocketStream>() else {
+        return Err(std::io::ErrorKind::Unsupported.into());
+    };
+    duplicate(socket)
+}
