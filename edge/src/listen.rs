@@ -8,6 +8,7 @@ mod http1;
 mod ports;
 mod proxy;
 mod socket;
+mod streams;
 mod tunnels;
 
 use std::io;
@@ -17,10 +18,11 @@ use std::time::Duration;
 
 use crate::circuit::{Entrance, Notice};
 use crate::config::ClientLimits;
-use crate::metrics::Metrics;
+use crate::tcp::Streams;
 use accept::{AcceptLoop, ServingContext};
 use connections::Connections;
 pub(crate) use ports::DynamicPorts;
+use ports::ServedBy;
 pub(crate) use proxy::{EdgeProxy, SharedProxy};
 
 /// How long a connection that has not brought a request yet may still bring its first while the edge stops: one
@@ -45,10 +47,11 @@ impl TrafficPort {
         port_address: std::net::IpAddr,
         proxy: SharedProxy,
         client: ClientLimits,
-        metrics: &Arc<Metrics>,
+        streams: Streams,
     ) -> io::Result<(Self, DynamicPorts)> {
-        let context = ServingContext { client, metrics: Arc::clone(metrics) };
-        let all = Arc::new(Connections::new(Arc::clone(metrics)));
+        let metrics = Arc::clone(&streams.metrics);
+        let all = Arc::new(Connections::new(Arc::clone(&metrics)));
+        let context = ServingContext { client, metrics };
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         tracing::info!(%address, "traffic port listens");
@@ -60,7 +63,8 @@ impl TrafficPort {
             Arc::clone(&all),
             context.clone(),
         );
-        let ports = DynamicPorts::new(port_address, proxy, Arc::clone(&all), context);
+        let served_by = ServedBy { proxy, context, streams: Arc::new(streams) };
+        let ports = DynamicPorts::new(port_address, served_by, Arc::clone(&all));
         Ok((Self { accept, all: CutOnDrop(all) }, ports))
     }
 

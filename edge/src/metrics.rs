@@ -7,7 +7,7 @@ use prometheus::core::Collector;
 use prometheus::{Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::sync::StaleReason;
-use crate::tcp::relay::{End, Outcome, Side, copies};
+use crate::tcp::relay::{Outcome, copies};
 
 /// Why a request failed at its target, and the value of the label `reason`.
 const TARGET_FAULTS: [&str; 5] = ["resolve", "connect", "connect_timeout", "broken", "timeout"];
@@ -176,15 +176,8 @@ impl Metrics {
 
     /// A relay has ended; without an outcome it was cut.
     pub(crate) fn count_relay(&self, outcome: Option<&Outcome>) {
-        let index = match outcome.map(|outcome| &outcome.end) {
-            Some(End::Finished) => 0,
-            Some(End::Idle) => 1,
-            Some(End::HalfOpen) => 2,
-            Some(End::Failed { side: Side::Client, .. }) => 3,
-            Some(End::Failed { side: Side::Target, .. }) => 4,
-            None => 5,
-        };
-        if let Some(counter) = self.relay_ends.get(index) {
+        let reason = outcome.map_or("cut", |outcome| outcome.end.as_str());
+        for (counter, _) in self.relay_ends.iter().zip(RELAY_ENDS).filter(|(_, word)| *word == reason) {
             counter.inc();
         }
         let carried = outcome.map_or([0, 0], |outcome| [outcome.to_target, outcome.to_client]);

@@ -19,6 +19,7 @@ use crate::registration::Registrar;
 use crate::snapshot::{Remembered, Snapshot, SnapshotError};
 use crate::sync::{Applier, Follower, Progress, Standing};
 use crate::table::Table;
+use crate::tcp::Streams;
 
 /// Why an edge cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -72,8 +73,10 @@ pub async fn run(
         is_id_in_use,
         Arc::clone(&metrics),
     );
+    let streams =
+        Streams { table: Arc::clone(&table), freshness: Arc::clone(&freshness), metrics: Arc::clone(&metrics) };
     let proxy = EdgeProxy::shared(Arc::clone(&table), api, Arc::clone(&freshness), Arc::clone(&metrics));
-    let (traffic, ports) = TrafficPort::open(listeners.traffic, config.port_address, proxy, config.client, &metrics)?;
+    let (traffic, ports) = TrafficPort::open(listeners.traffic, config.port_address, proxy, config.client, streams)?;
 
     let applier = Applier::new(&config, table, ports, journal.clone(), Arc::clone(&metrics));
     let presence = Presence::new(&config, Arc::clone(&registry), &layout);

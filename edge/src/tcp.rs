@@ -2,4 +2,12 @@
 //!
 //! Invariant: nothing here knows pingora, and nothing looks into the bytes.
 
+mod connect;
+mod keep_alive;
+mod proxy_protocol;
 pub(crate) mod relay;
+mod serve;
+
+pub(crate) use connect::{ConnectError, connect};
+pub(crate) use keep_alive::keep_alive;
+pub(crate) use serve::{Streams, serve};

@@ -7,6 +7,7 @@ mod handshake;
 
 use std::time::Duration;
 
+use entities::ids::CircuitKey;
 use tokio::net::TcpStream;
 
 use crate::circuit::{Busy, OpenRequest};
@@ -17,6 +18,8 @@ const REFUSED: [&[u8]; 3] = [b"h2c", b"tls", b"http"];
 
 /// A request that has become a tunnel, on its way out of the HTTP proxy.
 pub(crate) struct Switched {
+    /// Whose circuit it belongs to, for logs.
+    pub(crate) key: CircuitKey,
     /// The target, which has said `101`.
     pub(crate) target: TcpStream,
     /// What the client gets first: the head of the `101`, and what the target sent behind it.

@@ -10,7 +10,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd as _;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
 use async_trait::async_trait;
@@ -24,7 +23,7 @@ use pingora_core::services::listening::Service;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::connections::Connections;
+use super::connections::{Connections, next_number};
 use super::proxy::{CONNECTION, SharedProxy};
 use super::{http1, tunnels};
 use crate::circuit::{Client, Connection, Entrance, Notice};
@@ -34,10 +33,7 @@ use crate::metrics::Metrics;
 /// Bytes buffered on the way to a client before they go out, a TCP segment.
 const WRITE_BUFFER_BYTES: usize = 1460;
 
-/// Numbers of connections, unique in the process.
-static NUMBERS: AtomicU64 = AtomicU64::new(1);
-
-/// A socket that accepts. Dropping it stops accepting as well, without waiting.
+/// A socket that accepts for the HTTP proxy. Dropping it stops accepting as well, without waiting.
 pub(super) struct AcceptLoop {
     stop: watch::Sender<bool>,
     ended: JoinHandle<()>,
@@ -108,7 +104,7 @@ impl ServerApp for PortApp {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let digest = stream.get_socket_digest()?;
         let client = Client::new(digest.peer_addr()?.as_inet()?.ip());
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let number = next_number();
         let connection = Arc::new(Connection::new(number, self.entrance, client));
         let own = self.own.enter(&connection);
         let all = self.all.enter(&connection);

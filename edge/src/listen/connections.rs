@@ -5,12 +5,21 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::circuit::{Connection, Notice};
 use crate::metrics::Metrics;
+
+/// Numbers of connections, unique in the process.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+/// The number of a new connection.
+pub(super) fn next_number() -> u64 {
+    NUMBERS.fetch_add(1, Ordering::Relaxed)
+}
 
 /// A set of connections that can be told something together.
 pub(super) struct Connections {

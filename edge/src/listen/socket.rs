@@ -11,6 +11,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections that wait to be accepted. A port has one accept loop that does nothing else.
 const BACKLOG: i32 = 1024;
 
+/// `EMFILE` and `ENFILE` of Linux and the BSDs, for which the standard library has no kind.
+pub(super) const DESCRIPTORS: [i32; 2] = [24, 23];
+
 /// A socket that listens at `address`. On Linux, reusing an address takes over from closed connections only, never
 /// from another socket that listens.
 pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -24,8 +27,6 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// What the coordinator is told about a port that would not bind.
 pub(super) fn refusal(error: &io::Error) -> RefusalCode {
-    /// `EMFILE` and `ENFILE` of Linux and the BSDs; the standard library has no kind for them.
-    const DESCRIPTORS: [i32; 2] = [24, 23];
     match error.kind() {
         io::ErrorKind::AddrInUse => RefusalCode::PortInUse,
         io::ErrorKind::PermissionDenied => RefusalCode::PortNotAllowed,

@@ -15,13 +15,14 @@ use tokio::net::TcpStream;
 use super::connections::Member;
 use super::http1::Upgraded;
 use crate::metrics::Metrics;
+use crate::tcp::keep_alive;
 use crate::tcp::relay::{Early, Outcome, Relay, RelayRules, duplicate};
 use crate::tunnel::Switched;
 
 /// Starts a tunnel; it is a member of these sets until it ends.
 pub(super) fn start(upgraded: Upgraded, members: [Member; 2], metrics: &Arc<Metrics>) {
     let Upgraded { client, to_target, switched } = upgraded;
-    let Switched { target, to_client, open, busy, idle } = switched;
+    let Switched { key, target, to_client, open, busy, idle } = switched;
     let early = Early { to_target: to_target.into(), to_client };
     let rules = RelayRules { idle, ..RelayRules::default() };
     let metrics = Arc::clone(metrics);
@@ -32,6 +33,7 @@ pub(super) fn start(upgraded: Upgraded, members: [Member; 2], metrics: &Arc<Metr
             return;
         }
     };
+    keep_alive(&client);
     tokio::spawn(async move {
         let _members = members;
         let mut relay = pin!(Relay::new(client, target, early, rules));
@@ -42,7 +44,9 @@ pub(super) fn start(upgraded: Upgraded, members: [Member; 2], metrics: &Arc<Metr
         .await;
         drop(open);
         metrics.count_relay(outcome.as_ref());
-        tracing::debug!(client = %busy.connection.client.ip, ?outcome, "tunnel ended");
+        if let Some(outcome) = outcome {
+            outcome.log(&key, busy.connection.client.ip, "tunnel");
+        }
     });
 }
 

@@ -165,7 +165,7 @@ impl Applier {
         // In the table before its port listens, so that the first connection finds it.
         self.table.put(Arc::clone(&circuit));
         let opened = match circuit.slot {
-            Slot::Port(port) => self.ports.open(port),
+            Slot::Port(port) => self.ports.open(port, circuit.backend),
             Slot::Host(_) => Ok(()),
         };
         match opened {

@@ -9,10 +9,12 @@ mod socket;
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use entities::ids::CircuitKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -109,6 +111,44 @@ pub(crate) struct Relay<C, T> {
     last: Instant,
     /// Armed for what was due when it was armed; it looks again when it goes off.
     timer: Option<Pin<Box<Sleep>>>,
+}
+
+// === impl End ===
+
+impl End {
+    /// Whose fault it was and what happened, if it was a fault.
+    pub(crate) fn fault(&self) -> Option<(&'static str, &io::Error)> {
+        match self {
+            Self::Failed { side: Side::Client, error } => Some(("client", error)),
+            Self::Failed { side: Side::Target, error } => Some(("target", error)),
+            Self::Finished | Self::Idle | Self::HalfOpen => None,
+        }
+    }
+
+    /// The word in logs and labels.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Idle => "idle",
+            Self::HalfOpen => "half_open",
+            Self::Failed { side: Side::Client, .. } => "client",
+            Self::Failed { side: Side::Target, .. } => "target",
+        }
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// One line for one relay of the circuit `key`.
+    pub(crate) fn log(&self, key: &CircuitKey, client: IpAddr, kind: &'static str) {
+        let Self { to_target, to_client, end } = self;
+        let (fault, error) = end.fault().unzip();
+        tracing::debug!(
+            %key, %client, kind, to_target, to_client, end = end.as_str(), fault,
+            error = error.map(tracing::field::display), "a relay ended"
+        );
+    }
 }
 
 // === impl RelayRules ===

@@ -22,5 +22,6 @@ mod routing;
 mod shutdown;
 mod snapshot;
 mod sync;
+mod tcp;
 mod tunnel;
 mod websocket;

@@ -8,7 +8,6 @@
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::io;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -27,6 +26,7 @@ use super::context::RequestContext;
 use super::response::nominated;
 use super::{EdgeProxy, forwarding};
 use crate::head::HeadError;
+use crate::tcp::{ConnectError, connect};
 use crate::tunnel::{Answer, HandshakeError, Switched, may_upgrade_to, shake_hands};
 
 /// How long a tunnel's target may take to answer where the circuit says "for ever": a handshake is no long poll.
@@ -74,24 +74,17 @@ impl EdgeProxy {
         let Some((circuit, _)) = &context.circuit else {
             return Error::e_explain(ErrorType::InternalError, "a request without a circuit is upgraded");
         };
-        let limits = circuit.limits;
-        let attempts = &mut context.attempts;
-        while let Some(place) = attempts.next(&circuit.key, &circuit.balancer, &self.metrics).await {
-            let (is_timeout, error) = match timeout(limits.connect, TcpStream::connect(place.address)).await {
-                Ok(Ok(target)) => {
-                    // A socket that does not take the option still works.
-                    let _ = target.set_nodelay(true);
-                    return Ok((target, limits.first_byte.unwrap_or(HANDSHAKE_TIME)));
-                }
-                Ok(Err(error)) => (false, error),
-                Err(_) => (true, io::ErrorKind::TimedOut.into()),
-            };
-            if !attempts.failed(&circuit.key, &circuit.balancer, &self.metrics, is_timeout, &error) {
-                let kind = if is_timeout { ErrorType::ConnectTimedout } else { ErrorType::ConnectError };
-                return Err(Error::because(kind, "while connecting", error).into_up());
+        let limit = circuit.limits.first_byte.unwrap_or(HANDSHAKE_TIME);
+        match connect(circuit, &mut context.attempts, &self.metrics).await {
+            Ok(target) => Ok((target, limit)),
+            Err(error) => {
+                let kind = match error {
+                    ConnectError::TimedOut => ErrorType::ConnectTimedout,
+                    ConnectError::NoTarget | ConnectError::Refused(_) => ErrorType::ConnectError,
+                };
+                Err(Error::because(kind, "while connecting", error).into_up())
             }
         }
-        Err(target_error(ErrorType::ConnectError, "no target is left to try"))
     }
 
     /// The target has not agreed: its answer is an ordinary one.
@@ -151,9 +144,9 @@ fn leave(session: &mut Session, context: &mut RequestContext, target: TcpStream,
     let (Some((circuit, open)), Some(busy)) = (context.circuit.take(), context.connection.take()) else {
         return Error::e_explain(ErrorType::InternalError, "a request without a circuit is upgraded");
     };
-    let idle = circuit.limits.idle;
+    let (key, idle) = (circuit.key.clone(), circuit.limits.idle);
     context.become_tunnel(circuit, &busy);
-    LEAVING.with(|place| place.replace(Some(Switched { target, to_client: to_client.into(), open, busy, idle })));
+    LEAVING.with(|place| place.replace(Some(Switched { key, target, to_client: to_client.into(), open, busy, idle })));
     session.set_keepalive(Some(0));
     Ok(())
 }

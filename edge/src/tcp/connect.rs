@@ -1,0 +1,50 @@
+//! Connects to a target of a circuit, to the next one if the first does not answer.
+//!
+//! Invariant: nothing is sent before a connection stands, so every attempt may be followed by another.
+
+use std::io;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::keep_alive;
+use crate::balance::Attempts;
+use crate::circuit::LiveCircuit;
+use crate::metrics::Metrics;
+
+/// Why there is no connection. Each attempt has been counted and logged.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// No target is left to try.
+    #[error("no target is left to try")]
+    NoTarget,
+    /// The last target did not answer in time.
+    #[error("the target did not answer in time")]
+    TimedOut,
+    /// The last target does not take connections.
+    #[error("the target takes no connection: {0}")]
+    Refused(#[source] io::Error),
+}
+
+/// A connection to a target of `circuit`.
+pub(crate) async fn connect(
+    circuit: &LiveCircuit,
+    attempts: &mut Attempts,
+    metrics: &Metrics,
+) -> Result<TcpStream, ConnectError> {
+    while let Some(place) = attempts.next(&circuit.key, &circuit.balancer, metrics).await {
+        let error = match timeout(circuit.limits.connect, TcpStream::connect(place.address)).await {
+            Ok(Ok(target)) => {
+                keep_alive(&target);
+                return Ok(target);
+            }
+            Ok(Err(error)) => ConnectError::Refused(error),
+            Err(_) => ConnectError::TimedOut,
+        };
+        let is_timeout = matches!(error, ConnectError::TimedOut);
+        if !attempts.failed(&circuit.key, &circuit.balancer, metrics, is_timeout, &error) {
+            return Err(error);
+        }
+    }
+    Err(ConnectError::NoTarget)
+}

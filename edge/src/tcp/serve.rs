@@ -1,0 +1,72 @@
+//! One connection to the port of a byte stream, from its first moment to its last.
+//!
+//! Invariant: a connection is relayed only for a circuit that is confirmed and has not ended, and every one that is not
+//! relayed to its end has a log line that says whose fault it was.
+
+use std::sync::Arc;
+
+use entities::ids::Port;
+use tokio::net::TcpStream;
+
+use super::relay::{Early, Relay, RelayRules};
+use super::{connect, keep_alive, proxy_protocol};
+use crate::balance::Attempts;
+use crate::circuit::{Busy, LiveCircuit};
+use crate::freshness::Freshness;
+use crate::metrics::Metrics;
+use crate::table::Table;
+
+/// What all byte streams of the edge are served with.
+pub(crate) struct Streams {
+    /// Where their circuits are.
+    pub(crate) table: Arc<Table>,
+    /// Whether those may still be used.
+    pub(crate) freshness: Arc<Freshness>,
+    /// What they count.
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Carries what comes in at `port` to a target. Dropping the future cuts the connection.
+pub(crate) async fn serve(streams: &Streams, port: Port, client: TcpStream, busy: &Busy) {
+    let connection = &busy.connection;
+    let circuit = streams.table.by_port(port).filter(|circuit| !streams.freshness.has_lapsed(circuit.is_public));
+    let Some((circuit, _open)) = circuit.and_then(|circuit| {
+        let open = circuit.lifetime.open(connection, busy.request)?;
+        Some((circuit, open))
+    }) else {
+        tracing::debug!(%port, client = %connection.client.ip, "no circuit, or one that nobody has confirmed for long");
+        return refuse(&client);
+    };
+    keep_alive(&client);
+    let target = match connect(&circuit, &mut Attempts::default(), &streams.metrics).await {
+        Ok(target) => target,
+        Err(error) => {
+            tracing::warn!(key = %circuit.key, client = %connection.client.ip, %error, fault = "target", "a client is sent away");
+            return refuse(&client);
+        }
+    };
+    let early = Early { to_target: introduction(&circuit, &client), to_client: Vec::new() };
+    let rules = RelayRules { idle: circuit.limits.idle, ..RelayRules::default() };
+    // Nothing of the circuit's targets and rules is needed any more, and a stream may live for days.
+    let key = circuit.key.clone();
+    drop(circuit);
+    let outcome = Relay::new(client, target, early, rules).await;
+    streams.metrics.count_relay(Some(&outcome));
+    outcome.log(&key, connection.client.ip, "stream");
+}
+
+/// What the target is told about the client.
+fn introduction(circuit: &LiveCircuit, client: &TcpStream) -> Vec<u8> {
+    let Some(version) = circuit.proxy_protocol else { return Vec::new() };
+    match (client.peer_addr(), client.local_addr()) {
+        (Ok(peer), Ok(local)) => proxy_protocol::header(version, peer, local),
+        // The client has gone already, and the relay will find out.
+        _ => Vec::new(),
+    }
+}
+
+/// Closes a connection so that the client sees an error, not an empty stream.
+fn refuse(client: &TcpStream) {
+    // Without it the client sees an orderly end, which is as good as nothing better.
+    let _ = client.set_zero_linger();
+}
