@@ -4,6 +4,7 @@
 
 mod accept;
 mod connections;
+mod http2;
 mod ports;
 mod proxy;
 mod socket;

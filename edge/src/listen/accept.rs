@@ -7,10 +7,8 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd as _;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Poll;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -24,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::connections::Connections;
+use super::http2::{self, FirstBytes};
 use super::proxy::{CONNECTION, SharedProxy};
 use crate::circuit::{Client, Connection, Entrance, Notice};
 
@@ -95,17 +94,27 @@ impl ServerApp for PortApp {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let digest = stream.get_socket_digest()?;
         let client = Client::new(digest.peer_addr()?.as_inet()?.ip());
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection::new(number, self.entrance, client));
+        let connection = Arc::new(Connection::new(next_number(), self.entrance, client));
         let _own = self.own.enter(&connection);
         let _all = self.all.enter(&connection);
-        let mut serving = pin!(CONNECTION.scope(Arc::clone(&connection), self.proxy.process_new(stream, shutdown)));
-        // Work first: a request that is there already is served even if a notice came with it.
-        std::future::poll_fn(|context| match serving.as_mut().poll(context) {
-            Poll::Ready(_) => Poll::Ready(()),
-            Poll::Pending => connection.poll_end(context),
-        })
-        .await;
+        let stream = if self.proxy.has_http2(self.entrance) {
+            match connection.unless_ended(http2::first_bytes(stream)).await?? {
+                FirstBytes::Http2(stream) => {
+                    http2::serve(stream, &connection, &self.proxy, shutdown).await;
+                    return None;
+                }
+                FirstBytes::Other(stream) => stream,
+            }
+        } else {
+            stream
+        };
+        let serving = CONNECTION.scope(Arc::clone(&connection), self.proxy.process_new(stream, shutdown));
+        connection.unless_ended(serving).await;
         None
     }
+}
+
+/// A number for a connection, or for a stream of one.
+pub(super) fn next_number() -> u64 {
+    NUMBERS.fetch_add(1, Ordering::Relaxed)
 }

@@ -13,6 +13,7 @@ mod distrust;
 mod faults;
 mod harness;
 mod headers;
+mod http2;
 mod ports;
 mod presence;
 mod registration;
