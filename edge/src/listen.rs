@@ -5,6 +5,7 @@
 mod accept;
 mod connections;
 mod http1;
+mod http2;
 mod ports;
 mod proxy;
 mod socket;

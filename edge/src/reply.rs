@@ -134,6 +134,22 @@ impl Problem {
         };
         Reply { status, content_type, body: body.into(), field, must_close: self == Self::BadRequest }
     }
+
+    /// The answer as `grpc-status` and `grpc-message`, by gRPC's table for statuses of HTTP but for one: what took too
+    /// long is `DEADLINE_EXCEEDED` and not `UNAVAILABLE`, because it may have been done.
+    pub(crate) fn grpc(self) -> (u16, &'static str) {
+        let (status, _, _, detail) = self.parts();
+        let code = match status {
+            StatusCode::BAD_REQUEST | StatusCode::INTERNAL_SERVER_ERROR => 13,
+            StatusCode::UNAUTHORIZED => 16,
+            StatusCode::FORBIDDEN => 7,
+            StatusCode::NOT_FOUND => 12,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => 14,
+            StatusCode::GATEWAY_TIMEOUT => 4,
+            _ => 2,
+        };
+        (code, detail)
+    }
 }
 
 // === impl Reply ===
@@ -163,6 +179,12 @@ pub(crate) fn wants_html(accept: Option<&[u8]>) -> bool {
     accept.is_some_and(|value| value.windows(9).any(|word| word.eq_ignore_ascii_case(b"text/html")))
 }
 
+/// Whether a request with this `Content-Type` is a call of gRPC. gRPC-Web, which begins alike, is ordinary HTTP.
+pub(crate) fn is_grpc(content_type: Option<&[u8]>) -> bool {
+    let rest = content_type.and_then(|value| value.strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
 fn page(status: StatusCode, title: &str, detail: &str) -> String {
     let code = status.as_u16();
     format!(
@@ -189,5 +211,36 @@ mod tests {
         assert_eq!(problem["status"], 503);
         assert_eq!(problem["code"], "no_target");
         assert_eq!(problem["type"], "about:blank");
+    }
+
+    #[test]
+    fn calls_of_grpc_get_a_status_and_a_message_that_needs_no_escape() {
+        let codes = [
+            (Problem::BadRequest, 13),
+            (Problem::Unauthorized, 16),
+            (Problem::AddressNotAllowed, 7),
+            (Problem::UnknownAddress, 12),
+            (Problem::Internal, 13),
+            (Problem::TargetUnreachable, 14),
+            (Problem::NoTarget, 14),
+            (Problem::Unconfirmed, 14),
+            (Problem::TargetTimeout, 4),
+        ];
+        for (problem, code) in codes {
+            let (status, message) = problem.grpc();
+            assert_eq!(status, code, "{problem:?}");
+            assert!(message.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'%'), "{message}");
+        }
+    }
+
+    #[test]
+    fn grpc_is_told_from_what_begins_alike() {
+        for yes in ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"] {
+            assert!(is_grpc(Some(yes.as_bytes())), "{yes}");
+        }
+        for no in ["application/grpc-web", "application/grpc-web+proto", "application/json", "application/grp"] {
+            assert!(!is_grpc(Some(no.as_bytes())), "{no}");
+        }
+        assert!(!is_grpc(None));
     }
 }

@@ -19,6 +19,14 @@ use crate::circuit::TimeLimits;
 /// How long an idle connection to a target waits for the next request.
 const IDLE_TIME: Duration = Duration::from_secs(60);
 
+/// Requests under way on one HTTP/2 connection to a target; more take another connection. Servers of gRPC allow 100
+/// or more, and what they allow counts if it is less.
+const MAX_STREAMS: usize = 100;
+
+/// How often an HTTP/2 target must show that it is there. Servers of gRPC cut a client that asks more than every five
+/// minutes; this is a tenth more.
+const PING_INTERVAL: Duration = Duration::from_secs(330);
+
 /// How long the addresses of a name are used without asking again. Short, because containers move; not zero, because
 /// every look-up takes a thread.
 const RESOLUTION_TIME: Duration = Duration::from_secs(5);
@@ -142,7 +150,15 @@ fn peer(address: SocketAddr, group_key: u64, rules: &PeerRules) -> HttpPeer {
     peer.options.connection_timeout = Some(rules.limits.connect);
     peer.options.total_connection_timeout = Some(rules.limits.connect);
     peer.options.idle_timeout = Some(IDLE_TIME);
-    // No read timeout: it would also end silent streams of events.
+    // No read timeout for HTTP/1.1: it would also end silent streams of events.
+    if rules.backend == Backend::H2 {
+        // Both limits the same: without TLS this means HTTP/2 by prior knowledge.
+        peer.options.set_http_version(2, 2);
+        peer.options.max_h2_streams = MAX_STREAMS;
+        peer.options.h2_ping_interval = Some(PING_INTERVAL);
+        // Pingora has no other limit for the first byte, so this one is for every pause of the answer.
+        peer.options.read_timeout = rules.limits.first_byte;
+    }
     peer
 }
 
@@ -170,6 +186,17 @@ pub(super) mod tests {
         };
         assert_ne!(hash(1).await, hash(2).await);
         assert_eq!(hash(1).await, hash(1).await);
+    }
+
+    #[tokio::test]
+    async fn an_http2_target_pauses_only_as_long_as_its_circuit_says() {
+        let first_byte = Some(Duration::from_secs(1));
+        for (backend, read_timeout) in [(Backend::Http, None), (Backend::H2, first_byte)] {
+            let rules = PeerRules { backend, limits: TimeLimits { first_byte, ..RULES.limits } };
+            let target = TargetPeer::new(CircuitId::random(), 0, target("10.0.0.1"), rules);
+            let peer = target.peer(target.address(0).await.expect("a literal"));
+            assert_eq!(peer.options.read_timeout, read_timeout, "{backend:?}");
+        }
     }
 
     #[tokio::test]

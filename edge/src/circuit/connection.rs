@@ -3,7 +3,9 @@
 //! Invariant: [`Connection::cut_request`] ends the connection only while it serves the very request that was named.
 
 use std::fmt::Write as _;
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -14,7 +16,8 @@ use http::HeaderValue;
 
 use super::AnswerWait;
 
-/// A client connection. Its own task polls [`Connection::poll_end`]; everybody else only leaves notices.
+/// A client connection, or one stream of an HTTP/2 connection. Its own task polls [`Connection::poll_end`]; everybody else
+/// only leaves notices.
 #[derive(Debug)]
 pub(crate) struct Connection {
     /// Tells connections apart.
@@ -22,7 +25,7 @@ pub(crate) struct Connection {
     /// Which socket accepted it.
     pub(crate) entrance: Entrance,
     /// Who is at the other end.
-    pub(crate) client: Client,
+    pub(crate) client: Arc<Client>,
     /// How many requests it has brought.
     started: AtomicU64,
     /// The request that is being served; 0 while there is none.
@@ -104,11 +107,11 @@ impl Client {
 
 impl Connection {
     /// A connection that has just been accepted.
-    pub(crate) fn new(number: u64, entrance: Entrance, client: Client) -> Self {
+    pub(crate) fn new(number: u64, entrance: Entrance, client: impl Into<Arc<Client>>) -> Self {
         Self {
             number,
             entrance,
-            client,
+            client: client.into(),
             started: AtomicU64::new(0),
             serving: AtomicU64::new(0),
             cut: AtomicU64::new(0),
@@ -116,6 +119,11 @@ impl Connection {
             answer: AnswerWait::default(),
             waker: AtomicWaker::new(),
         }
+    }
+
+    /// A stream of this connection, which has one request and ends alone.
+    pub(crate) fn stream(&self, number: u64) -> Self {
+        Self::new(number, self.entrance, Arc::clone(&self.client))
     }
 
     /// Its task has read the head of a request; the answer names the request.
@@ -146,6 +154,29 @@ impl Connection {
     /// Whether the connection will end after the request that it serves.
     pub(crate) fn is_ending(&self) -> bool {
         self.notice.load(Ordering::Acquire) != Notice::Stay as u8
+    }
+
+    /// Ready with what the connection is told once that is more than `known`. To be polled by its own task.
+    pub(crate) fn poll_notice(&self, known: Notice, context: &mut Context<'_>) -> Poll<Notice> {
+        self.waker.register(context.waker());
+        let notice = match self.notice.load(Ordering::Acquire) {
+            0 => Notice::Stay,
+            1 => Notice::EndWhenIdle,
+            2 => Notice::EndUnlessBusy,
+            _ => Notice::Cut,
+        };
+        if notice > known { Poll::Ready(notice) } else { Poll::Pending }
+    }
+
+    /// Does `work` to its end, or drops it and answers `None` when the connection must end.
+    pub(crate) async fn unless_ended<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        // Work first: a request that is there already is served even if a notice came with it.
+        poll_fn(|context| match work.as_mut().poll(context) {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending => self.poll_end(context).map(|()| None),
+        })
+        .await
     }
 
     /// Ready when the connection must end. To be polled by its own task, after its work.

@@ -5,12 +5,9 @@
 //! Invariant: all ports share one `HttpProxy` (each would cost 1.8 MiB), and a connection's future is dropped as
 //! soon as the connection must end.
 
-use std::future::poll_fn;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd as _;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -24,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::connections::{Connections, next_number};
+use super::http2::{self, FirstBytes};
 use super::proxy::{CONNECTION, SharedProxy};
 use super::{http1, tunnels};
 use crate::circuit::{Client, Connection, Entrance, Notice};
@@ -104,21 +102,23 @@ impl ServerApp for PortApp {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let digest = stream.get_socket_digest()?;
         let client = Client::new(digest.peer_addr()?.as_inet()?.ip());
-        let number = next_number();
-        let connection = Arc::new(Connection::new(number, self.entrance, client));
+        let connection = Arc::new(Connection::new(next_number(), self.entrance, client));
         let own = self.own.enter(&connection);
         let all = self.all.enter(&connection);
-        let upgraded = {
-            let serving = http1::serve(stream, &self.proxy, self.context.client, &self.context.metrics, shutdown);
-            let mut serving = pin!(CONNECTION.scope(Arc::clone(&connection), serving));
-            // Work first: a request that is there already is served even if a notice came with it.
-            poll_fn(|context| match serving.as_mut().poll(context) {
-                Poll::Ready(upgraded) => Poll::Ready(upgraded),
-                Poll::Pending => connection.poll_end(context).map(|()| None),
-            })
-            .await
+        let stream = if self.proxy.has_http2(self.entrance) {
+            match connection.unless_ended(http2::first_bytes(stream)).await?? {
+                FirstBytes::Http2(stream) => {
+                    http2::serve(stream, &connection, &self.proxy, shutdown).await;
+                    return None;
+                }
+                FirstBytes::Other(stream) => stream,
+            }
+        } else {
+            stream
         };
-        if let Some(upgraded) = upgraded {
+        let serving = http1::serve(stream, &self.proxy, self.context.client, &self.context.metrics, shutdown);
+        let serving = CONNECTION.scope(Arc::clone(&connection), serving);
+        if let Some(upgraded) = connection.unless_ended(serving).await.flatten() {
             tunnels::start(upgraded, [own, all], &self.context.metrics);
         }
         None

@@ -12,6 +12,7 @@ mod response;
 mod target;
 mod upgrade;
 
+use std::ops::Deref;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -28,6 +29,7 @@ use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Sess
 
 use crate::api::Api;
 use crate::balance::MAX_ATTEMPTS;
+use crate::circuit::Entrance;
 use crate::freshness::Freshness;
 use crate::metrics::Metrics;
 use crate::table::Table;
@@ -49,7 +51,31 @@ pub(crate) struct EdgeProxy {
 }
 
 /// The one proxy of an edge, shared by all of its ports.
-pub(crate) type SharedProxy = Arc<HttpProxy<EdgeProxy>>;
+pub(crate) type SharedProxy = Arc<PortProxy>;
+
+/// What ports need to serve their connections.
+pub(crate) struct PortProxy {
+    http: Arc<HttpProxy<EdgeProxy>>,
+    table: Arc<Table>,
+}
+
+// === impl PortProxy ===
+
+impl PortProxy {
+    /// Whether clients may speak HTTP/2 without TLS to this entrance.
+    pub(super) fn has_http2(&self, entrance: Entrance) -> bool {
+        let Entrance::Port(port) = entrance else { return false };
+        self.table.by_port(port).is_some_and(|circuit| circuit.protocol.is_http2_in_front())
+    }
+}
+
+impl Deref for PortProxy {
+    type Target = Arc<HttpProxy<EdgeProxy>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.http
+    }
+}
 
 // === impl EdgeProxy ===
 
@@ -62,7 +88,8 @@ impl EdgeProxy {
             max_retries: MAX_ATTEMPTS,
             ..ServerConf::default()
         };
-        Arc::new(http_proxy(&Arc::new(settings), Self { table, api, freshness, metrics }))
+        let edge = Self { table: Arc::clone(&table), api, freshness, metrics };
+        Arc::new(PortProxy { http: Arc::new(http_proxy(&Arc::new(settings), edge)), table })
     }
 }
 
@@ -106,7 +133,7 @@ impl ProxyHttp for EdgeProxy {
         'life3: 'async_trait,
         Self: 'async_trait,
     {
-        phase::done(forwarding::edit_request(session.req_header(), request, context))
+        phase::done(forwarding::edit_request(session, request, context))
     }
 
     fn response_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(

@@ -3,12 +3,9 @@
 //! Invariant: the loop lives on whatever goes wrong with one connection, and when the system has no descriptor left it
 //! waits instead of spinning.
 
-use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use entities::ids::Port;
@@ -102,12 +99,7 @@ impl Acceptor {
             let _members = members;
             // A byte stream has no pauses between requests in which it could end.
             let busy = Busy::begin(connection);
-            let mut serving = pin!(serve(&streams, port, client, &busy));
-            let is_cut = poll_fn(|context| match serving.as_mut().poll(context) {
-                Poll::Ready(()) => Poll::Ready(false),
-                Poll::Pending => busy.connection.poll_end(context).map(|()| true),
-            });
-            if is_cut.await {
+            if busy.connection.unless_ended(serve(&streams, port, client, &busy)).await.is_none() {
                 streams.metrics.count_relay(None);
             }
         });

@@ -3,10 +3,7 @@
 //! Invariant: a tunnel is a task of its own that holds two sockets and no buffer; it stays in its port's and the edge's
 //! set of connections, so whoever ends those ends the tunnel.
 
-use std::future::{Future as _, poll_fn};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::l4::stream::Stream as SocketStream;
@@ -16,7 +13,7 @@ use super::connections::Member;
 use super::http1::Upgraded;
 use crate::metrics::Metrics;
 use crate::tcp::keep_alive;
-use crate::tcp::relay::{Early, Outcome, Relay, RelayRules, duplicate};
+use crate::tcp::relay::{Early, Relay, RelayRules, duplicate};
 use crate::tunnel::Switched;
 
 /// Starts a tunnel; it is a member of these sets until it ends.
@@ -36,12 +33,7 @@ pub(super) fn start(upgraded: Upgraded, members: [Member; 2], metrics: &Arc<Metr
     keep_alive(&client);
     tokio::spawn(async move {
         let _members = members;
-        let mut relay = pin!(Relay::new(client, target, early, rules));
-        let outcome: Option<Outcome> = poll_fn(|context| match relay.as_mut().poll(context) {
-            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-            Poll::Pending => busy.connection.poll_end(context).map(|()| None),
-        })
-        .await;
+        let outcome = busy.connection.unless_ended(Relay::new(client, target, early, rules)).await;
         drop(open);
         metrics.count_relay(outcome.as_ref());
         if let Some(outcome) = outcome {

@@ -5,6 +5,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`origin`] | an application that says back what it received, and echoes over WebSocket |
+//! | [`http2`] | the same over HTTP/2, and a client |
 //! | [`client`], [`websocket`], [`raw`] | clients: HTTP, WebSocket, bytes as they are |
 //! | [`manager`] | opens and closes circuits through the coordinator's API |
 //! | [`coordinator`] | a stub that takes registrations and heartbeats |
@@ -29,6 +30,7 @@ pub mod clock;
 pub mod coordinator;
 pub mod etcd;
 mod http;
+pub mod http2;
 pub mod manager;
 pub mod origin;
 pub mod ports;

@@ -14,6 +14,7 @@ mod faults;
 mod harness;
 mod headers;
 mod http;
+mod http2;
 mod peer;
 mod ports;
 mod presence;

@@ -2,14 +2,14 @@
 //!
 //! Invariant: a client learns the kind of fault and nothing about the target; the log has both.
 
-use http::header::ACCEPT;
+use h2::Reason;
 use pingora_core::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
 use super::context::RequestContext;
 use super::{EdgeProxy, reply};
 use crate::metrics::TargetFault;
-use crate::reply::{Problem, wants_html};
+use crate::reply::Problem;
 
 // === impl EdgeProxy ===
 
@@ -25,9 +25,10 @@ impl EdgeProxy {
         session.set_keepalive(None);
         let problem = self.judge(error, context);
         if let Some(problem) = problem {
-            let accept = session.req_header().headers.get(ACCEPT).map(http::HeaderValue::as_bytes);
-            let answer = problem.reply(wants_html(accept));
-            if let Err(failed) = reply::send(session, answer).await {
+            if reply::has_begun(session) {
+                // Over HTTP/1 the connection ends before the answer does; over HTTP/2 the stream says why it ends.
+                session.as_downstream_mut().shutdown_with_reason(reason(error));
+            } else if let Err(failed) = reply::send_problem(session, problem, false).await {
                 tracing::debug!(error = %failed, "the client went before it was answered");
             }
         }
@@ -69,4 +70,10 @@ impl EdgeProxy {
         tracing::warn!(key, %error, fault = "target", reason = fault.as_str(), "target broke off");
         if is_timeout { Problem::TargetTimeout } else { Problem::TargetUnreachable }
     }
+}
+
+/// Why an answer ends before its end: what the target said if it reset its stream.
+fn reason(error: &Error) -> Reason {
+    let cause = error.root_cause().downcast_ref::<h2::Error>().filter(|cause| cause.is_reset() && cause.is_remote());
+    cause.and_then(h2::Error::reason).unwrap_or(Reason::INTERNAL_ERROR)
 }

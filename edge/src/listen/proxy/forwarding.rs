@@ -3,16 +3,19 @@
 //! Hop-by-hop fields are gone before: pingora strips the standard ones and those that `Connection` names, and
 //! rebuilds the two of a WebSocket upgrade.
 //!
-//! Invariant: what a client claims about its origin never reaches a target. `Host` is passed on unchanged, since
-//! applications compare it with `Origin`.
+//! Invariant: what a client claims about its origin never reaches a target. `Host` (over HTTP/2 `:authority`) is passed on
+//! unchanged, since applications compare it with `Origin`.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use entities::authority::Scheme;
+use entities::circuit::Backend;
 use http::header::{FORWARDED, HOST, VIA};
 use http::{HeaderValue, Version};
 use pingora_core::Result;
 use pingora_http::RequestHeader;
+use pingora_proxy::Session;
 
 use super::context::RequestContext;
 use crate::circuit::{Client, Edits};
@@ -20,27 +23,43 @@ use crate::circuit::{Client, Edits};
 /// Fields that say where a request came from. They are the proxy's to set.
 const CLAIMS: [&str; 5] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-real-ip"];
 
-/// Edits `request`, the copy of `original` that goes to the target.
-pub(super) fn edit_request(
-    original: &RequestHeader,
-    request: &mut RequestHeader,
-    context: &RequestContext,
-) -> Result<()> {
+/// What the client says the request is for: `:authority` if it spoke HTTP/2 and gave one, else `Host`. Pingora has
+/// refused requests where the two differ (RFC 9113 §8.3.1).
+pub(super) fn asked_host(request: &RequestHeader) -> Option<Cow<'_, HeaderValue>> {
+    let authority = request.uri.authority().filter(|_| request.version == Version::HTTP_2);
+    match authority {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok().map(Cow::Owned),
+        None => request.headers.get(HOST).map(Cow::Borrowed),
+    }
+}
+
+/// Edits `request`, the copy of the client's request that goes to the target.
+pub(super) fn edit_request(session: &Session, request: &mut RequestHeader, context: &RequestContext) -> Result<()> {
+    let original = session.req_header();
     for name in CLAIMS {
         request.remove_header(name);
     }
     request.remove_header(&FORWARDED);
     let (Some(circuit), Some(busy)) = (context.circuit(), &context.connection) else { return Ok(()) };
     let client = &busy.connection.client;
-    let host = original.headers.get(HOST);
+    let host = asked_host(original);
     request.insert_header("X-Forwarded-For", client.ip_value.clone())?;
     request.insert_header("X-Forwarded-Proto", circuit.way_in.scheme_value.clone())?;
     request.insert_header("X-Forwarded-Port", circuit.way_in.port_value.clone())?;
-    if let Some(host) = host {
-        request.insert_header("X-Forwarded-Host", host.clone())?;
+    if let Some(host) = &host {
+        request.insert_header("X-Forwarded-Host", host.as_ref().clone())?;
+    } else if circuit.backend == Backend::H2
+        && let Some(address) = session.server_addr()
+    {
+        // HTTP/1.0 needs no host and HTTP/2 does: the client named none but the address that it connected to.
+        request.insert_header(HOST, address.to_string())?;
     }
-    request.insert_header("Forwarded", forwarded(client, host, circuit.way_in.scheme))?;
-    let via = if original.version == Version::HTTP_10 { "1.0 appproxy" } else { "1.1 appproxy" };
+    request.insert_header("Forwarded", forwarded(client, host.as_deref(), circuit.way_in.scheme))?;
+    let via = match original.version {
+        Version::HTTP_10 => "1.0 appproxy",
+        Version::HTTP_2 => "2.0 appproxy",
+        _ => "1.1 appproxy",
+    };
     request.append_header(VIA, HeaderValue::from_static(via))?;
     if let Some(path) = origin_form(original.raw_path()) {
         request.set_raw_path(path)?;

@@ -7,16 +7,17 @@ use std::sync::Arc;
 
 use entities::host::split_host_header;
 use http::Version;
-use http::header::{ACCEPT, AUTHORIZATION, HOST};
+use http::header::AUTHORIZATION;
 use pingora_core::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
+use super::forwarding::asked_host;
 use super::{EdgeProxy, reply};
 use crate::api::{Endpoint, Question};
 use crate::circuit::{Connection, Entrance, LiveCircuit};
-use crate::reply::{Problem, Reply, wants_html};
+use crate::reply::{Problem, Reply};
 
 /// What a request is for.
 enum Found {
@@ -31,7 +32,7 @@ impl EdgeProxy {
     /// The first phase: `true` if the request has been answered here.
     pub(super) async fn look_up(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
         let Some(busy) = &context.connection else {
-            reply::send(session, Problem::Internal.reply(false)).await?;
+            reply::send_problem(session, Problem::Internal, false).await?;
             return Ok(true);
         };
         let connection = Arc::clone(&busy.connection);
@@ -54,15 +55,14 @@ impl EdgeProxy {
             }
             Found::Nothing(problem) => problem,
         };
-        let accept = session.req_header().headers.get(ACCEPT);
-        let answer = problem.reply(wants_html(accept.map(http::HeaderValue::as_bytes)));
         let has_own_port = matches!(connection.entrance, Entrance::Port(_)) && problem == Problem::UnknownAddress;
-        reply::send(session, if has_own_port { answer.closing() } else { answer }).await?;
+        reply::send_problem(session, problem, has_own_port).await?;
         Ok(true)
     }
 
     fn find(&self, request: &RequestHeader, entrance: Entrance) -> Found {
-        let host = match request.headers.get(HOST) {
+        let asked = asked_host(request);
+        let host = match &asked {
             Some(value) => match value.to_str().ok().and_then(split_host_header) {
                 Some((host, _)) => Some(host),
                 None => return Found::Nothing(Problem::BadRequest),

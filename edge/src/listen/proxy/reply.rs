@@ -1,18 +1,55 @@
 //! Writes answers of the edge's own.
 //!
-//! Invariant: an answer to `HEAD` has the fields of the answer to `GET` and no content (RFC 9110 §9.3.2).
+//! Invariant: an answer to `HEAD` has the fields of the answer to `GET` and no content (RFC 9110 §9.3.2), and a call of
+//! gRPC is answered in gRPC's words whatever the circuit says that it speaks.
 
-use http::Method;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Method, StatusCode, Version};
 use pingora_core::Result;
+use pingora_core::protocols::http::HttpTask;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use crate::reply::Reply;
+use crate::reply::{Problem, Reply, is_grpc, wants_html};
+
+/// Whether an answer has been begun.
+pub(super) fn has_begun(session: &Session) -> bool {
+    session.response_written().is_some_and(|written| !written.status.is_informational())
+}
+
+/// Says what is wrong in the way that the client understands, unless an answer has been begun already.
+pub(super) async fn send_problem(session: &mut Session, problem: Problem, must_close: bool) -> Result<()> {
+    let headers = &session.req_header().headers;
+    if is_grpc(headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes)) {
+        return send_status(session, problem).await;
+    }
+    let answer = problem.reply(wants_html(headers.get(ACCEPT).map(HeaderValue::as_bytes)));
+    send(session, if must_close { answer.closing() } else { answer }).await
+}
+
+/// An answer of gRPC without content: `Trailers-Only` in its specification.
+async fn send_status(session: &mut Session, problem: Problem) -> Result<()> {
+    if has_begun(session) {
+        return Ok(());
+    }
+    let (status, message) = problem.grpc();
+    let mut header = ResponseHeader::build(StatusCode::OK, Some(5))?;
+    header.insert_header(CONTENT_TYPE, "application/grpc")?;
+    header.insert_header(CACHE_CONTROL, "no-store")?;
+    header.insert_header("grpc-status", status)?;
+    header.insert_header("grpc-message", message)?;
+    if session.req_header().version != Version::HTTP_2 {
+        session.set_keepalive(None);
+        header.insert_header(CONTENT_LENGTH, 0)?;
+    }
+    // The only call that ends a stream of HTTP/2 with its head.
+    session.write_response_tasks(vec![HttpTask::Header(Box::new(header), true)]).await?;
+    Ok(())
+}
 
 /// Sends `reply`, unless an answer has been begun already.
 pub(super) async fn send(session: &mut Session, reply: Reply) -> Result<()> {
-    if session.response_written().is_some_and(|written| !written.status.is_informational()) {
+    if has_begun(session) {
         return Ok(());
     }
     if reply.must_close {

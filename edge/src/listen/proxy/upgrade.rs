@@ -11,13 +11,13 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use entities::circuit::Backend;
 use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRAILER, UPGRADE};
 use http::{HeaderValue, Method};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::v1::client::{HttpSession as TargetSession, http_req_header_to_wire};
 use pingora_core::protocols::l4::stream::Stream as SocketStream;
 use pingora_core::{Error, ErrorType, Result};
-use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -49,6 +49,8 @@ impl EdgeProxy {
     pub(super) async fn upgrade(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
         let request = session.req_header();
         let may_leave = LEAVING.try_with(|_| ()).is_ok()
+            // HTTP/2 has no upgrades.
+            && context.circuit().is_some_and(|circuit| circuit.backend == Backend::Http)
             && request.method != Method::HEAD
             && may_upgrade_to(request.headers.get_all(UPGRADE).iter().map(HeaderValue::as_bytes));
         if !may_leave {
@@ -56,7 +58,7 @@ impl EdgeProxy {
             session.req_header_mut().remove_header(&UPGRADE);
             return Ok(false);
         }
-        let request = upgrade_request(request, context)?;
+        let request = upgrade_request(session, context)?;
         let (mut target, limit) = self.connect(context).await?;
         let answer = timeout(limit, shake_hands(&mut target, &request)).await;
         match answer.map_err(|_| target_error(ErrorType::ReadTimedout, "no answer to an upgrade"))?.map_err(blame)? {
@@ -117,7 +119,8 @@ impl EdgeProxy {
 }
 
 /// The head that the target gets.
-fn upgrade_request(original: &RequestHeader, context: &RequestContext) -> Result<BytesMut> {
+fn upgrade_request(session: &Session, context: &RequestContext) -> Result<BytesMut> {
+    let original = session.req_header();
     let mut request = original.clone();
     let upgrade: Vec<HeaderValue> = request.headers.get_all(UPGRADE).iter().cloned().collect();
     for name in nominated(&original.headers) {
@@ -129,7 +132,7 @@ fn upgrade_request(original: &RequestHeader, context: &RequestContext) -> Result
     for name in ["keep-alive", "proxy-connection", "proxy-authorization", "http2-settings"] {
         request.remove_header(name);
     }
-    forwarding::edit_request(original, &mut request, context)?;
+    forwarding::edit_request(session, &mut request, context)?;
     request.insert_header(CONNECTION, "Upgrade")?;
     for value in upgrade {
         request.append_header(UPGRADE, value)?;
