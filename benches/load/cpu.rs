@@ -58,7 +58,8 @@ pub(crate) async fn run(args: Args) {
     let dir = tempfile::tempdir().expect("a folder");
     let origin = Nginx::origin(dir.path(), other_cpu);
     let appproxy = AppProxy::start_on(&program, &dir.path().join("data"), proxy_cpu);
-    open(&appproxy, origin.address).await;
+    let frontend = json!({"mode": "subdomain", "subdomain": SUBDOMAIN});
+    appproxy.open("http", frontend, origin.address).await;
     let plain = start_bare(&bare, origin.address, false, proxy_cpu);
     let lean = start_bare(&bare, origin.address, true, proxy_cpu);
     let nginx = Nginx::proxy(dir.path(), workers, origin.address, proxy_cpu);
@@ -120,17 +121,6 @@ pub(crate) async fn run(args: Args) {
     }
     report.print();
     appproxy.stop();
-}
-
-async fn open(proxy: &AppProxy, target: SocketAddr) {
-    let body = json!({
-        "session_id": "cpu", "service": "small", "frontend": {"mode": "subdomain", "subdomain": SUBDOMAIN},
-        "targets": [{"host": target.ip().to_string(), "port": target.port()}],
-    });
-    let client = testkit::client::client();
-    let request = client.post(format!("http://{}/v2/circuits", proxy.api)).bearer_auth(&proxy.key).json(&body);
-    let reply = request.send().await.expect("the coordinator answers");
-    assert_eq!(reply.status(), reqwest::StatusCode::CREATED, "{:?}", reply.text().await);
 }
 
 fn start_bare(program: &Path, origin: SocketAddr, is_lean: bool, cpu: Option<usize>) -> (Process, SocketAddr) {

@@ -12,11 +12,16 @@
 
 mod cluster;
 mod cpu;
+mod echo;
+mod grpc;
 mod memory;
 mod open;
 mod ready;
 mod served;
+mod stalled;
+mod tcp;
 mod tools;
+mod tunnels;
 
 use clap::{Parser, Subcommand};
 
@@ -42,6 +47,14 @@ enum Command {
     Served(served::Args),
     /// Processor time for a small request, against a bare pingora proxy and nginx.
     Cpu(cpu::Args),
+    /// Resident memory for each idle WebSocket, against haproxy and nginx.
+    Tunnels(tunnels::Args),
+    /// Processor time for each GB of a byte stream, against haproxy with splice.
+    Tcp(tcp::Args),
+    /// What the edge adds to a unary gRPC call.
+    Grpc(grpc::Args),
+    /// Resident memory for each client that has stopped reading.
+    Stalled(stalled::Args),
     /// Opening in a cluster, and from a write in etcd to the first answer at two edges.
     ClusterServed(cluster::served::Args),
     /// Start and memory of an edge that finds many circuits in etcd.
@@ -64,6 +77,10 @@ async fn main() {
         Command::Open(args) => open::run(args).await,
         Command::Served(args) => served::run(args).await,
         Command::Cpu(args) => cpu::run(args).await,
+        Command::Tunnels(args) => tunnels::run(args).await,
+        Command::Tcp(args) => tcp::run(args).await,
+        Command::Grpc(args) => grpc::run(args).await,
+        Command::Stalled(args) => stalled::run(args).await,
         Command::ClusterServed(args) => cluster::served::run(args).await,
         Command::ClusterReady(args) => cluster::ready::run(args).await,
         Command::ClusterRelist(args) => cluster::relist::run(args).await,

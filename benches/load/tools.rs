@@ -1,6 +1,6 @@
-//! Programs of others that `load cpu` needs: nginx as origin and as a rival, wrk as client.
+//! Programs of others: nginx as origin and as a rival, haproxy as a rival, wrk as client.
 //!
-//! Invariant: nginx runs with a configuration of ours in a folder of ours and answers before it is used.
+//! Invariant: each runs with a configuration of ours in a folder of ours and answers before it is used.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,6 +11,12 @@ use testkit::ports::free_port;
 
 /// An nginx that runs.
 pub(crate) struct Nginx {
+    pub(crate) process: Process,
+    pub(crate) address: SocketAddr,
+}
+
+/// A haproxy that runs.
+pub(crate) struct Haproxy {
     pub(crate) process: Process,
     pub(crate) address: SocketAddr,
 }
@@ -41,12 +47,21 @@ impl Nginx {
         Self::start(dir, "proxy", workers, cpu, &upstream, location)
     }
 
+    /// Passes every request on to `origin`, upgrades included.
+    pub(crate) fn upgrading(dir: &Path, origin: SocketAddr) -> Self {
+        let location = format!(
+            "location / {{ proxy_pass http://{origin}; proxy_http_version 1.1; proxy_read_timeout 1h; \
+             proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; }}"
+        );
+        Self::start(dir, "upgrading", 1, None, "", &location)
+    }
+
     fn start(dir: &Path, name: &str, workers: usize, cpu: Option<usize>, outer: &str, location: &str) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let at = |file: &str| dir.join(format!("{name}.{file}")).display().to_string();
         let configuration = format!(
             "daemon off;\nworker_processes {workers};\npid {pid};\nerror_log stderr crit;\n\
-             events {{ worker_connections 4096; }}\n\
+             events {{ worker_connections 16384; }}\n\
              http {{\n  access_log off;\n  keepalive_requests 1000000000;\n  client_body_temp_path {body};\n  \
              proxy_temp_path {proxy};\n  fastcgi_temp_path {fastcgi};\n  uwsgi_temp_path {uwsgi};\n  \
              scgi_temp_path {scgi};\n  {outer}\n  server {{ listen {address}; {location} }}\n}}\n",
@@ -62,6 +77,28 @@ impl Nginx {
         let mut command = Command::new("nginx");
         command.arg("-p").arg(dir).arg("-c").arg(&path).stdout(Stdio::null());
         let process = Process::start(command, cpu);
+        wait_for_port(address);
+        Self { process, address }
+    }
+}
+
+// === impl Haproxy ===
+
+impl Haproxy {
+    /// Relays to `target`: in mode `tcp` by splice, in mode `http` with upgrades.
+    pub(crate) fn start(dir: &Path, mode: &str, target: SocketAddr) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let splice = if mode == "tcp" { "option splice-auto" } else { "" };
+        let configuration = format!(
+            "global\n  maxconn 8000\ndefaults\n  mode {mode}\n  {splice}\n  timeout connect 5s\n  \
+             timeout client 1h\n  timeout server 1h\n  timeout tunnel 1h\n\
+             listen relay\n  bind {address}\n  server target {target} maxconn 8000\n"
+        );
+        let path = dir.join(format!("haproxy-{mode}.cfg"));
+        std::fs::write(&path, configuration).expect("written");
+        let mut command = Command::new("haproxy");
+        command.arg("-db").arg("-f").arg(&path).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = Process::start(command, None);
         wait_for_port(address);
         Self { process, address }
     }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use entities::authority::PortRange;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::{Value, json};
 use testkit::ports::free_port;
 
 use crate::circuits::DOMAIN;
@@ -201,6 +202,21 @@ impl AppProxy {
         let ready_after = start.elapsed();
         let key = std::fs::read_to_string(dir.join("api.key")).expect("it is ready").trim().to_owned();
         Self { process, api, edge, key, ready_after }
+    }
+
+    /// Opens a circuit; the address of its port comes back, or that of the edge if it has none.
+    pub async fn open(&self, protocol: &str, frontend: Value, target: SocketAddr) -> SocketAddr {
+        let body = json!({
+            "session_id": "bench", "service": protocol, "protocol": protocol, "frontend": frontend,
+            "targets": [{"host": target.ip().to_string(), "port": target.port()}],
+        });
+        let client = testkit::client::client();
+        let request = client.post(format!("http://{}/v2/circuits", self.api)).bearer_auth(&self.key).json(&body);
+        let reply = request.send().await.expect("the coordinator answers");
+        let (status, opened) = (reply.status(), reply.json::<Value>().await.expect("JSON"));
+        assert_eq!(status, reqwest::StatusCode::CREATED, "{opened}");
+        let port = opened["frontend"]["port"].as_u64().map(|port| u16::try_from(port).expect("a port"));
+        port.map_or(self.edge, |port| SocketAddr::new(PORT_ADDRESS, port))
     }
 
     /// Its process.
