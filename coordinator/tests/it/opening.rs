@@ -45,7 +45,7 @@ async fn created_answers_with_everything_there_is_to_know() {
                 {"host": "node-2", "port": 80, "weight": 1, "healthy": null},
             ],
             "load_balancing": {"strategy": "round_robin"}, "access": {"public": true, "user_id": "alice"},
-            "labels": {"project": "atlas"},
+            "timeouts": {}, "headers": {}, "labels": {"project": "atlas"},
             "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
             "warnings": [{"code": "public", "detail": "anybody who can reach the edge may use this circuit"}],
         })
@@ -156,7 +156,7 @@ async fn fields_whose_rule_is_not_enforced_are_refused() {
         ("/health_check", "health_check", json!({"type": "tcp"})),
         ("/redeploy", "redeploy", json!("auto")),
         ("/access/public", "access", json!({"public": false})),
-        ("/protocol", "protocol", json!("tcp")),
+        ("/backend", "backend", json!("traefik")),
     ] {
         let mut body = circuit("s1", "app");
         body[field] = value;
@@ -164,6 +164,41 @@ async fn fields_whose_rule_is_not_enforced_are_refused() {
         reply.expect_problem(400, "not_supported");
         assert_eq!(reply.faults(), [(pointer, "not_supported")]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_byte_stream_gets_a_port_and_a_url_that_says_what_it_speaks() {
+    let coordinator = Coordinator::start(patient()).await;
+    let _worker = FakeWorker::join(&coordinator, "w1").await;
+    for (protocol, backend, scheme) in
+        [("ssh", "tcp", "ssh"), ("vnc", "tcp", "vnc"), ("tcp", "tcp", "tcp"), ("grpc", "h2", "http")]
+    {
+        let body = json!({
+            "session_id": "s1", "service": protocol, "protocol": protocol,
+            "targets": [{"host": "10.0.0.1", "port": 22}], "timeouts": {"idle_s": 600},
+        });
+        let opened = coordinator.open(body).await;
+        assert_eq!((&opened["backend"], &opened["timeouts"]), (&json!(backend), &json!({"idle_s": 600})), "{opened}");
+        assert_eq!(opened["frontend"]["mode"], "port", "{opened}");
+        let url = opened["url"].as_str().unwrap();
+        assert!(url.starts_with(&format!("{scheme}://")), "{url}");
+        assert_eq!(url.ends_with('/'), scheme == "http", "{url}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_the_backend_cannot_honour_is_refused_and_one_that_it_can_is_kept() {
+    let coordinator = Coordinator::start(patient()).await;
+    let _worker = FakeWorker::join(&coordinator, "w1").await;
+    let body = json!({"session_id": "s1", "service": "db", "protocol": "tcp", "targets": []});
+    let path = format!("/v2/circuits/{}", coordinator.open(body).await["key"].as_str().unwrap());
+    let refused = coordinator.manager.patch(&path, json!({"headers": {"request": {"remove": ["cookie"]}}})).await;
+    refused.expect_problem(400, "invalid_request");
+    assert_eq!(refused.faults(), [("/headers", "contradiction")]);
+    coordinator.manager.patch(&path, json!({"proxy_protocol": "v2"})).await.expect(200);
+    assert_eq!(coordinator.manager.get(&path).await.expect(200)["proxy_protocol"], "v2");
+    coordinator.manager.patch(&path, json!({"proxy_protocol": "off"})).await.expect(200);
+    assert_eq!(coordinator.manager.get(&path).await.expect(200)["proxy_protocol"], serde_json::Value::Null);
 }
 
 #[tokio::test(flavor = "multi_thread")]

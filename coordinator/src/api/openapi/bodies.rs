@@ -23,6 +23,7 @@ use uuid::Uuid;
     "access": {"public": true, "user_id": "alice"},
     "timeouts": {"connect_ms": 3000, "first_byte_ms": 60000, "idle_s": 0},
     "headers": {"request": {"set": {"x-team": "atlas"}, "remove": ["dnt"]}},
+    "proxy_protocol": "off",
     "labels": {"project": "atlas"}
 }))]
 pub(crate) struct OpenCircuit {
@@ -66,6 +67,9 @@ pub(crate) struct OpenCircuit {
     "targets": [{"host": "10.0.0.6", "port": 8888}],
     "load_balancing": {"strategy": "round_robin"},
     "access": {"public": true},
+    "timeouts": {"first_byte_ms": 0},
+    "headers": {"response": {"set": {"x-frame-options": "SAMEORIGIN"}}},
+    "proxy_protocol": "off",
     "labels": {}
 }))]
 pub(crate) struct ChangeCircuit {
