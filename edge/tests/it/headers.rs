@@ -1,5 +1,6 @@
 //! Fields that go to targets and to clients.
 
+use entities::circuit::{FieldEdits, Headers};
 use testkit::origin::{Origin, Request};
 use testkit::ports::free_port;
 use testkit::raw::RawClient;
@@ -120,4 +121,44 @@ async fn http_1_0_without_a_host_is_served_at_a_port() {
     client.send("GET / HTTP/1.0\r\n\r\n").await;
     assert_eq!(client.answer().await.status, 200);
     assert_eq!(origin.requests()[0].header("via"), Some("1.0 appproxy"));
+}
+
+#[tokio::test]
+async fn a_circuit_sets_and_removes_fields_in_both_directions() {
+    let (edge, origin) = (TestEdge::start().await, Origin::start("lab").await);
+    let mut circuit = by_host("lab", vec![origin.target()]);
+    let edits = |set: &[(&str, &str)], remove: &[&str]| FieldEdits {
+        set: set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        remove: remove.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    circuit.traffic.headers = Headers {
+        request: edits(&[("x-team", "atlas"), ("host", "inner.test")], &["dnt", "cookie"]),
+        response: edits(&[("x-frame-options", "SAMEORIGIN")], &["server"]),
+    };
+    edge.serve(&circuit).await;
+    origin.answer(
+        "/page",
+        b"HTTP/1.1 200 OK\r\nServer: secret/1.0\r\nX-Frame-Options: DENY\r\nContent-Length: 2\r\n\r\nok",
+    );
+    let mut client = RawClient::connect(edge.address).await;
+    let fields = "DNT: 1\r\nCookie: a=1\r\nCookie: b=2\r\nX-Team: mine\r\nX-Team: other\r\n";
+    client.send(&format!("GET /page HTTP/1.1\r\nHost: lab.apps.test\r\n{fields}\r\n")).await;
+    let answer = client.answer().await;
+    assert_eq!((answer.field("server"), answer.field("x-frame-options")), (None, Some("SAMEORIGIN")));
+    let received = origin.requests().pop().expect("it arrived");
+    assert_eq!(received.header_all("x-team"), ["atlas"]);
+    assert_eq!((received.header("dnt"), received.header("cookie")), (None, None));
+    assert_eq!(received.header("host"), Some("inner.test"));
+    assert_eq!(received.header("x-forwarded-host"), Some("lab.apps.test"));
+
+    let mut client = RawClient::connect(edge.address).await;
+    client
+        .send(&format!(
+            "GET /ws HTTP/1.1\r\nHost: lab.apps.test\r\n{fields}Connection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        ))
+        .await;
+    assert_eq!(client.head().await.status, 101);
+    let received = origin.requests().pop().expect("it arrived");
+    assert_eq!((received.header_all("x-team"), received.header("dnt")), (vec!["atlas"], None));
 }

@@ -31,7 +31,7 @@ async fn what_is_not_http_is_told_so_at_once() {
         let head = client.head().await;
         assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
         assert_eq!(field(&head, "connection"), Some("close"));
-        assert_eq!(client.to_end().await, b"");
+        assert_eq!(client.until_end().await, b"");
     }
     assert_eq!(edge.metric("appproxy_edge_requests_total{code_class=\"4xx\"}").await, 3.0);
 }
@@ -42,7 +42,7 @@ async fn a_head_that_does_not_end_is_given_up() {
     let mut slow = connect(&edge).await;
     slow.send("GET / HTTP/1.1\r\nHost: lab").await;
     assert!(slow.head().await.starts_with("HTTP/1.1 408 "));
-    assert_eq!(slow.to_end().await, b"");
+    assert_eq!(slow.until_end().await, b"");
 
     let mut long = connect(&edge).await;
     long.send(format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(64 * 1024))).await;
@@ -133,7 +133,7 @@ async fn an_answer_must_begin_in_time_and_may_then_be_silent() {
     let head = client.head().await;
     assert!(head.starts_with("HTTP/1.1 504 "), "{head}");
     assert_eq!(edge.metric("appproxy_edge_target_faults_total{reason=\"timeout\"}").await, 1.0);
-    assert_eq!(silent.to_end().await, b"", "the request was sent once");
+    assert_eq!(silent.until_end().await, b"", "the request was sent once");
 
     let mut client = connect(&edge).await;
     client.send(ask).await;

@@ -59,7 +59,7 @@ impl PeerConnection {
     }
 
     /// Reads until the other side ends its direction.
-    pub(crate) async fn to_end(&mut self) -> Vec<u8> {
+    pub(crate) async fn until_end(&mut self) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.read_ahead);
         while self.more(&mut bytes).await > 0 {}
         bytes

@@ -46,11 +46,11 @@ async fn whoever_speaks_first_is_heard_and_each_end_is_passed_on() {
     assert_eq!(client.exactly(9).await, b"220 ready");
     client.send(b"GET / HTTP/1.1\r\n\r\n\x00\xff").await;
     client.stream.shutdown().await.expect("half-closes");
-    assert_eq!(target.to_end().await, b"GET / HTTP/1.1\r\n\r\n\x00\xff");
+    assert_eq!(target.until_end().await, b"GET / HTTP/1.1\r\n\r\n\x00\xff");
     target.send("still talking").await;
     assert_eq!(client.exactly(13).await, b"still talking");
     drop(target);
-    assert_eq!(client.to_end().await, b"");
+    assert_eq!(client.until_end().await, b"");
     wait_for_ends(&edge, "finished").await;
     assert_eq!(edge.metric("appproxy_edge_relayed_bytes_total{direction=\"to_client\"}").await, 22.0);
 }
@@ -73,7 +73,7 @@ async fn the_next_target_is_tried_and_a_client_without_any_sees_an_error() {
         let mut client = connect(port).await;
         let error = client.stream.readable().await.and_then(|()| client.stream.try_read(&mut [0; 1]));
         assert_eq!(error.expect_err("no orderly end").kind(), std::io::ErrorKind::ConnectionReset);
-        assert_eq!(client.to_end().await, b"");
+        assert_eq!(client.until_end().await, b"");
     }
 }
 
@@ -100,8 +100,8 @@ async fn a_target_learns_who_the_client_is_if_the_circuit_says_so() {
 #[tokio::test]
 async fn silence_ends_a_stream_only_where_the_circuit_says_so() {
     let (edge, mut client, mut target) = connected(|circuit| circuit.traffic.timeouts.idle_s = Some(1)).await;
-    assert_eq!(client.to_end().await, b"");
-    assert_eq!(target.to_end().await, b"");
+    assert_eq!(client.until_end().await, b"");
+    assert_eq!(target.until_end().await, b"");
     wait_for_ends(&edge, "idle").await;
 }
 
@@ -112,7 +112,7 @@ async fn a_reset_reaches_the_other_side_and_is_blamed_on_its_sender() {
     assert_eq!(target.exactly(4).await, b"ping");
     client.stream.set_zero_linger().expect("an option");
     drop(client);
-    assert_eq!(target.to_end().await, b"");
+    assert_eq!(target.until_end().await, b"");
     wait_for_ends(&edge, "client").await;
 
     let (edge, mut client, mut target) = connected(|_| {}).await;
@@ -121,7 +121,7 @@ async fn a_reset_reaches_the_other_side_and_is_blamed_on_its_sender() {
     assert_eq!(target.exactly(4).await, b"ping");
     target.stream.set_zero_linger().expect("an option");
     drop(target);
-    assert_eq!(client.to_end().await, b"");
+    assert_eq!(client.until_end().await, b"");
     wait_for_ends(&edge, "target").await;
 }
 
@@ -143,8 +143,8 @@ async fn a_stream_survives_changes_of_its_circuit_and_ends_with_it_after_the_dra
     assert!(TcpStream::connect(at(port)).await.is_err(), "a closed circuit takes nobody");
     client.send("while it drains").await;
     assert_eq!(target.exactly(15).await, b"while it drains");
-    assert_eq!(client.to_end().await, b"");
-    assert_eq!(target.to_end().await, b"");
+    assert_eq!(client.until_end().await, b"");
+    assert_eq!(target.until_end().await, b"");
     wait_for_ends(&edge, "cut").await;
 }
 
@@ -158,7 +158,7 @@ async fn a_stopping_edge_lets_a_stream_go_on_for_the_drain_time_and_no_longer() 
     let stopping = tokio::spawn(edge.stop());
     client.send("still there").await;
     assert_eq!(target.exactly(11).await, b"still there");
-    assert_eq!(client.to_end().await, b"");
+    assert_eq!(client.until_end().await, b"");
     testkit::wait::within("the end of the edge", stopping).await.expect("no panic");
 }
 

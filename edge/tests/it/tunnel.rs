@@ -101,20 +101,20 @@ async fn bytes_that_either_side_sends_early_are_not_lost() {
 async fn each_direction_ends_for_itself() {
     let mut pair = Pair::agreed().await;
     pair.client.stream.shutdown().await.expect("half-closes");
-    assert_eq!(pair.target.to_end().await, b"");
+    assert_eq!(pair.target.until_end().await, b"");
     pair.target.send("after the client's end").await;
     assert_eq!(pair.client.exactly(22).await, b"after the client's end");
     pair.target.stream.shutdown().await.expect("closes");
-    assert_eq!(pair.client.to_end().await, b"");
+    assert_eq!(pair.client.until_end().await, b"");
     pair.assert_nothing_is_left().await;
 
     let mut pair = Pair::agreed().await;
     pair.target.stream.shutdown().await.expect("half-closes");
-    assert_eq!(pair.client.to_end().await, b"");
+    assert_eq!(pair.client.until_end().await, b"");
     pair.client.send("after the target's end").await;
     assert_eq!(pair.target.exactly(22).await, b"after the target's end");
     drop(pair.client.stream.shutdown().await);
-    assert_eq!(pair.target.to_end().await, b"");
+    assert_eq!(pair.target.until_end().await, b"");
 }
 
 #[tokio::test]
@@ -134,9 +134,9 @@ async fn a_refusal_passes_as_the_ordinary_answer_that_it_is() {
     let head = pair.client.head().await;
     assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
     assert_eq!((field(&head, "x-why"), field(&head, "connection")), (Some("me"), Some("close")));
-    let body = String::from_utf8(pair.client.to_end().await).expect("text");
+    let body = String::from_utf8(pair.client.until_end().await).expect("text");
     assert!(body.contains("no!"), "{body}");
-    assert_eq!(pair.target.to_end().await, b"", "the hopeful bytes went nowhere");
+    assert_eq!(pair.target.until_end().await, b"", "the hopeful bytes went nowhere");
     pair.assert_nothing_is_left().await;
 }
 
@@ -150,8 +150,8 @@ async fn consent_by_another_status_is_none() {
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     assert_eq!(field(&head, "upgrade"), None);
     pair.client.stream.write_all(b"smuggled").await.expect("sends");
-    assert_eq!(pair.client.to_end().await, b"ok");
-    assert_eq!(pair.target.to_end().await, b"");
+    assert_eq!(pair.client.until_end().await, b"ok");
+    assert_eq!(pair.target.until_end().await, b"");
 }
 
 #[tokio::test]
@@ -215,7 +215,7 @@ async fn a_target_that_answers_a_handshake_with_garbage_or_not_at_all_is_named_f
         assert!(client.head().await.starts_with(&format!("HTTP/1.1 {status} ")), "{answer:?}");
         let metric = format!("appproxy_edge_target_faults_total{{reason=\"{reason}\"}}");
         assert_eq!(edge.metric(&metric).await, 1.0, "{answer:?}");
-        assert_eq!(target.to_end().await, b"");
+        assert_eq!(target.until_end().await, b"");
     }
 }
 
@@ -248,8 +248,8 @@ async fn a_tunnel_that_carries_nothing_ends_where_the_circuit_says_so() {
     target.head().await;
     target.send(AGREED).await;
     client.head().await;
-    assert_eq!(client.to_end().await, b"");
-    assert_eq!(target.to_end().await, b"");
+    assert_eq!(client.until_end().await, b"");
+    assert_eq!(target.until_end().await, b"");
 }
 
 #[tokio::test]
@@ -257,7 +257,7 @@ async fn a_client_that_resets_its_tunnel_ends_it_for_the_target_too() {
     let Pair { edge, client, mut target } = Pair::agreed().await;
     client.stream.set_zero_linger().expect("an option");
     drop(client);
-    assert_eq!(target.to_end().await, b"");
+    assert_eq!(target.until_end().await, b"");
     wait_until("the end of the tunnel", async || edge.metric("appproxy_edge_connections_open").await <= 1.0).await;
 }
 
@@ -275,6 +275,6 @@ async fn a_stopping_edge_lets_a_tunnel_go_on_for_the_drain_time_and_no_longer() 
     let stopping = tokio::spawn(edge.stop());
     client.send("still there").await;
     assert_eq!(target.exactly(11).await, b"still there");
-    assert_eq!(client.to_end().await, b"");
+    assert_eq!(client.until_end().await, b"");
     within("the end of the edge", stopping).await.expect("no panic");
 }

@@ -39,7 +39,7 @@ pub(crate) struct RequestContext {
 impl RequestContext {
     /// A request has come over the connection of this task.
     pub(super) fn begin() -> Self {
-        let connection = CONNECTION.try_with(Arc::clone).ok().map(|connection| Busy::begin(connection));
+        let connection = CONNECTION.try_with(Arc::clone).ok().map(Busy::begin);
         let came = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
         Self { circuit: None, attempts: Attempts::default(), connection, tunnel: None, came }
     }

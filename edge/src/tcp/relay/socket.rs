@@ -25,7 +25,6 @@ pub(crate) fn duplicate(owner: &impl AsRawFd) -> io::Result<TcpStream> {
     if !is_tcp {
         return Err(io::ErrorKind::Unsupported.into());
     }
-    drop(socket);
     let stream = std::net::TcpStream::from(owned);
     stream.set_nonblocking(true)?;
     TcpStream::from_std(stream)
