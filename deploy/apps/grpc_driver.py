@@ -1,7 +1,7 @@
 """Calls a gRPC service in all four ways, directly or through the proxy, and checks what comes back.
 
-With `--serve PORT` it is the service itself (`PORT` 0 takes a free one), which prints one line of JSON with its port and
-ends with its standard input. Messages are plain bytes, so that nothing has to be generated from a description.
+With `--serve PORT` it is the service itself (`PORT` 0 takes a free one), which prints one line of JSON with its port
+and ends with its standard input. Messages are plain bytes, so that nothing has to be generated from a description.
 Otherwise it prints one line of JSON, or exits 1 with the reason.
 """
 
