@@ -8,6 +8,7 @@
 //! | [`cli`], [`settings`] | the command line of `appproxy-edge`, and its configuration file |
 //! | `run` | the life of one edge: start, serve, leave |
 //! | `listen` | sockets: the traffic port, dynamic ports, the connections on them |
+//! | `listen::http2` | HTTP/2 on the ports of circuits that speak it |
 //! | `listen::proxy` | the `ProxyHttp` phases, one file a concern |
 //! | `head` | the bytes of a message's head, before anybody parses them |
 //! | `tunnel` | upgraded connections: the handshake with the target, and the bytes after it |

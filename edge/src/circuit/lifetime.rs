@@ -20,7 +20,7 @@ pub(crate) struct Lifetime {
 #[derive(Debug, Default)]
 struct State {
     has_ended: bool,
-    /// By connection: over HTTP/1 a connection has one request at a time.
+    /// By connection: one of HTTP/1 has one request at a time, and over HTTP/2 each stream counts as one.
     open: HashMap<u64, (Arc<Connection>, u64)>,
 }
 

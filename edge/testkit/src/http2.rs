@@ -17,7 +17,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::HeaderName;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
@@ -131,14 +131,16 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-async fn serve(request: Request<RecvStream>, answer: SendResponse<Bytes>, state: Arc<State>) {
+async fn serve(request: Request<RecvStream>, mut answer: SendResponse<Bytes>, state: Arc<State>) {
     let (head, content) = request.into_parts();
     let path = head.uri.path().to_owned();
+    let is_head = head.method == Method::HEAD;
     state.requests.lock().expect("no test thread panics with it").push(head);
     let served = match path.as_str() {
         "/echo" => echo(content, answer).await,
         "/hold" => hold(answer, &state).await,
         "/reset" => reset(content, answer).await,
+        _ if is_head => answer.send_response(Response::new(()), true).map(drop),
         _ => say(answer, &state.name),
     };
     if let Err(error) = served {

@@ -18,7 +18,7 @@ const TOKEN: &str = "test-token";
 const START_LIMIT: std::time::Duration = std::time::Duration::from_secs(120);
 
 /// The Python with the applications in it: `deploy/test` makes it and says where.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     if let Some(path) = std::env::var_os("APPPROXY_TEST_PYTHON") {
         return PathBuf::from(path);
     }
@@ -29,7 +29,7 @@ fn python() -> PathBuf {
     path
 }
 
-fn driver(name: &str) -> PathBuf {
+pub(crate) fn driver(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../apps").join(name)
 }
 
@@ -42,7 +42,7 @@ async fn run(name: &str, arguments: &[&str]) -> Vec<u8> {
 }
 
 /// Runs a driver to its end and reads the line that it prints.
-async fn drive(name: &str, arguments: &[&str]) -> Value {
+pub(crate) async fn drive(name: &str, arguments: &[&str]) -> Value {
     serde_json::from_slice(&run(name, arguments).await).unwrap()
 }
 

@@ -8,10 +8,13 @@
 )]
 
 mod apps;
+mod bare;
 mod child;
 mod circuits;
 mod cli;
 mod connections;
+mod grpc;
 mod harness;
+mod http2;
 mod ports;
 mod program;

@@ -16,7 +16,8 @@ use crate::balance::Attempts;
 use crate::circuit::{Busy, Connection, LiveCircuit, OpenRequest};
 
 tokio::task_local! {
-    /// The connection that this task serves; all requests of an HTTP/1 connection run in its task.
+    /// The connection that this task serves: all requests of an HTTP/1 connection run in its task, each stream of an
+    /// HTTP/2 connection in one of its own.
     pub(in crate::listen) static CONNECTION: Arc<Connection>;
 }
 

@@ -3,8 +3,8 @@
 //! Hop-by-hop fields are gone before: pingora strips the standard ones and those that `Connection` names, and
 //! rebuilds the two of a WebSocket upgrade.
 //!
-//! Invariant: what a client claims about its origin never reaches a target. `Host` (over HTTP/2 `:authority`) is passed on
-//! unchanged, since applications compare it with `Origin`.
+//! Invariant: what a client claims about its origin never reaches a target. `Host` (over HTTP/2 `:authority`) is
+//! passed on unchanged, since applications compare it with `Origin`.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -1,7 +1,7 @@
 //! Writes answers of the edge's own.
 //!
-//! Invariant: an answer to `HEAD` has the fields of the answer to `GET` and no content (RFC 9110 §9.3.2), and a call of
-//! gRPC is answered in gRPC's words whatever the circuit says that it speaks.
+//! Invariant: an answer to `HEAD` has the fields of the answer to `GET` and no content (RFC 9110 §9.3.2), and a call
+//! of gRPC is answered in gRPC's words whatever the circuit says that it speaks.
 
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode, Version};
