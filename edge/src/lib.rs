@@ -8,10 +8,12 @@
 //! | [`cli`], [`settings`] | the command line of `appproxy-edge`, and its configuration file |
 //! | `run` | the life of one edge: start, serve, leave |
 //! | `listen` | sockets: the traffic port, dynamic ports, the connections on them |
+//! | `listen::http1` | HTTP/1 connections between and before their requests |
 //! | `listen::http2` | HTTP/2 on the ports of circuits that speak it |
 //! | `listen::proxy` | the `ProxyHttp` phases, one file a concern |
 //! | `head` | the bytes of a message's head, before anybody parses them |
 //! | `tunnel` | upgraded connections: the handshake with the target, and the bytes after it |
+//! | `tcp` | byte streams, and the relay that carries them and tunnels |
 //! | `table` | circuits by host and by port, and what a change of the registry means for them |
 //! | `circuit` | what one circuit needs at run time, and the connections that it has open |
 //! | `balance` | which target gets the next request |
