@@ -33,6 +33,10 @@ pub(crate) fn driver(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../apps").join(name)
 }
 
+fn chromium() -> String {
+    std::env::var("APPPROXY_TEST_CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".to_owned())
+}
+
 /// Runs a driver to its end; what it printed comes back.
 async fn run(name: &str, arguments: &[&str]) -> Vec<u8> {
     let output = Command::new(python()).arg(driver(name)).args(arguments).output().await.unwrap();
@@ -97,6 +101,13 @@ impl App {
         Self::start(command, port, folder, "/data/environment").await
     }
 
+    async fn websockets() -> Self {
+        let port = free_port();
+        let mut command = Command::new(python());
+        command.arg(driver("websocket_suite.py")).args(["--serve", &port.to_string()]);
+        Self::start(command, port, tempfile::tempdir().unwrap(), "/").await
+    }
+
     async fn start(mut command: Command, port: u16, folder: TempDir, answers_at: &str) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
         let child = command.spawn().unwrap();
@@ -135,7 +146,7 @@ async fn a_notebook_runs_in_a_browser_through_the_proxy() {
     let proxy = Proxy::start(10).await;
     let target = ([127, 0, 0, 1], jupyter.port).into();
     let opened = proxy.manager.open(circuit("s1", "jupyter", "subdomain", &[target])).await;
-    let chromium = std::env::var("APPPROXY_TEST_CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".to_owned());
+    let chromium = chromium();
     let folder = tempfile::tempdir().unwrap();
     let picture = folder.path().join("notebook.png");
     let url = opened["url"].as_str().unwrap();
@@ -146,6 +157,37 @@ async fn a_notebook_runs_in_a_browser_through_the_proxy() {
     assert!(picture.metadata().unwrap().len() > 10_000, "the picture shows something");
     proxy.stop().await;
     jupyter.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_works_in_a_browser_through_the_proxy() {
+    let jupyter = App::jupyter().await;
+    let proxy = Proxy::start(10).await;
+    let target = ([127, 0, 0, 1], jupyter.port).into();
+    let opened = proxy.manager.open(circuit("s1", "jupyter", "subdomain", &[target])).await;
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("terminal.png");
+    let (url, chromium) = (opened["url"].as_str().unwrap(), chromium());
+    let arguments = ["--url", url, "--token", TOKEN, "--out", picture.to_str().unwrap(), "--chromium", &chromium];
+    let answer = drive("jupyter_terminal.py", &arguments).await;
+    assert_eq!(answer["output"], "through-42", "{answer}");
+    proxy.stop().await;
+    jupyter.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn websockets_of_a_python_application_pass_every_case_of_the_suite() {
+    let app = App::websockets().await;
+    let proxy = Proxy::start(10).await;
+    let target = ([127, 0, 0, 1], app.port).into();
+    for mode in ["subdomain", "port"] {
+        let opened = proxy.manager.open(circuit("s1", &format!("ws-{mode}"), mode, &[target])).await;
+        let url = opened["url"].as_str().unwrap().replacen("http", "ws", 1);
+        let answer = drive("websocket_suite.py", &["--url", &url]).await;
+        assert_eq!((&answer["ok"], &answer["cases"]), (&Value::Bool(true), &Value::from(14)), "{mode}: {answer}");
+    }
+    proxy.stop().await;
+    app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,73 @@
+"""Types a command into a terminal of JupyterLab with a real browser and takes a picture of it.
+
+Opens JupyterLab in headless Chromium, opens a terminal there, types with the keyboard and waits until the output is on
+the screen: the browser's own WebSocket carries keys and screen. JupyterLab must run with
+`--LabApp.expose_app_in_browser=True`. Prints one line of JSON, or exits 1 with the reason. Every wait is bounded.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+
+from websockets.exceptions import WebSocketException
+
+import local_names
+from browser import Failure, Page, browser_page
+
+TYPED = "echo through-$((6*7))"
+EXPECTED_OUTPUT = "through-42"
+
+LAB_IS_SHOWN = "window.jupyterapp?.restored.then(() => true)"
+TERMINAL_IS_CONNECTED = """
+    window.jupyterapp.shell.currentWidget?.content?.session?.connectionStatus === 'connected'"""
+SCREEN = """
+    (() => {
+        const terminal = window.jupyterapp.shell.currentWidget.content;
+        const buffer = terminal._term.buffer.active;
+        return [...Array(buffer.length).keys()].map(row => buffer.getLine(row).translateToString(true)).join("\\n");
+    })()"""
+
+
+def use_terminal(page: Page, url: str) -> bytes:
+    """Opens a terminal, types the command and returns the picture."""
+    page.open(url)
+    page.wait_until(LAB_IS_SHOWN, "JupyterLab is shown")
+    page.evaluate("window.jupyterapp.commands.execute('terminal:create-new').then(() => true)")
+    page.wait_until(TERMINAL_IS_CONNECTED, "the terminal is connected")
+    page.wait_until(f"({SCREEN}).trim() !== ''", "the shell's prompt is shown")
+    page.evaluate("window.jupyterapp.shell.currentWidget.content._term.focus()")
+    page.call("Input.insertText", text=TYPED)
+    for kind in ["keyDown", "keyUp"]:
+        page.call("Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r")
+    page.wait_until(f"({SCREEN}).includes({EXPECTED_OUTPUT!r})", f"the output {EXPECTED_OUTPUT!r} is shown")
+    return page.picture()
+
+
+def take_picture(arguments: argparse.Namespace) -> bytes:
+    with browser_page(arguments.chromium, arguments.resolve) as page:
+        # `reset` opens an empty workspace, whatever earlier visits left open.
+        return use_terminal(page, f"{arguments.url.rstrip('/')}/lab?token={arguments.token}&reset")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--url", required=True, help="public URL, e.g. http://lab.apps.localhost:6130/")
+    parser.add_argument("--token", required=True, help="JupyterLab's token")
+    parser.add_argument("--out", required=True, help="the PNG to write")
+    parser.add_argument("--chromium", default="/usr/bin/chromium", help="the browser's program")
+    local_names.add_resolve_option(parser)
+    arguments = parser.parse_args()
+    local_names.install(arguments.resolve)
+    try:
+        picture = take_picture(arguments)
+    except (Failure, OSError, WebSocketException) as failure:
+        print(f"jupyter_terminal: {arguments.url}: {type(failure).__name__}: {failure}", file=sys.stderr)
+        return 1
+    pathlib.Path(arguments.out).write_bytes(picture)
+    print(json.dumps({"ok": True, "output": EXPECTED_OUTPUT, "picture": arguments.out, "bytes": len(picture)}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
