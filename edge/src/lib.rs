@@ -14,6 +14,7 @@
 //! | `head` | the bytes of a message's head, before anybody parses them |
 //! | `tunnel` | upgraded connections: the handshake with the target, and the bytes after it |
 //! | `tcp` | byte streams, and the relay that carries them and tunnels |
+//! | `descriptors` | whether there are file descriptors left |
 //! | `table` | circuits by host and by port, and what a change of the registry means for them |
 //! | `circuit` | what one circuit needs at run time, and the connections that it has open |
 //! | `balance` | which target gets the next request |
@@ -41,6 +42,7 @@ mod balance;
 mod circuit;
 pub mod cli;
 pub mod config;
+mod descriptors;
 mod freshness;
 mod head;
 mod listen;

@@ -5,14 +5,12 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
+use crate::descriptors;
 use entities::worker::RefusalCode;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that wait to be accepted. A port has one accept loop that does nothing else.
 const BACKLOG: i32 = 1024;
-
-/// `EMFILE` and `ENFILE` of Linux and the BSDs, for which the standard library has no kind.
-pub(super) const DESCRIPTORS: [i32; 2] = [24, 23];
 
 /// A socket that listens at `address`. On Linux, reusing an address takes over from closed connections only, never
 /// from another socket that listens.
@@ -30,7 +28,7 @@ pub(super) fn refusal(error: &io::Error) -> RefusalCode {
     match error.kind() {
         io::ErrorKind::AddrInUse => RefusalCode::PortInUse,
         io::ErrorKind::PermissionDenied => RefusalCode::PortNotAllowed,
-        _ if error.raw_os_error().is_some_and(|code| DESCRIPTORS.contains(&code)) => RefusalCode::OutOfDescriptors,
+        _ if descriptors::are_used_up(error) => RefusalCode::OutOfDescriptors,
         _ => RefusalCode::PortFailed,
     }
 }

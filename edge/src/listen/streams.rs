@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::connections::{Connections, next_number};
 use crate::circuit::{Busy, Client, Connection, Entrance, Notice};
+use crate::descriptors;
 use crate::tcp::{Streams, serve};
 
 /// How long to wait when there is no descriptor for a connection that waits to be accepted.
@@ -77,7 +78,7 @@ impl Acceptor {
             };
             match accepted {
                 Ok((client, address)) => self.take_in(client, address),
-                Err(error) if is_out_of_descriptors(&error) => {
+                Err(error) if descriptors::are_used_up(&error) => {
                     tracing::error!(port = %self.port, %error, fault = "edge", "a connection has to wait");
                     tokio::select! {
                         () = tokio::time::sleep(OUT_OF_DESCRIPTORS_WAIT) => {}
@@ -104,8 +105,4 @@ impl Acceptor {
             }
         });
     }
-}
-
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    error.raw_os_error().is_some_and(|code| super::socket::DESCRIPTORS.contains(&code))
 }

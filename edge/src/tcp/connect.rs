@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::keep_alive;
 use crate::balance::Attempts;
 use crate::circuit::LiveCircuit;
+use crate::descriptors;
 use crate::metrics::Metrics;
 
 /// Why there is no connection. Each attempt has been counted and logged.
@@ -21,9 +22,24 @@ pub(crate) enum ConnectError {
     /// The last target did not answer in time.
     #[error("the target did not answer in time")]
     TimedOut,
+    /// There is no file descriptor left to connect with.
+    #[error("the edge cannot connect: {0}")]
+    NoDescriptor(#[source] io::Error),
     /// The last target does not take connections.
     #[error("the target takes no connection: {0}")]
     Refused(#[source] io::Error),
+}
+
+// === impl ConnectError ===
+
+impl ConnectError {
+    /// Whose fault it is.
+    pub(crate) fn fault(&self) -> &'static str {
+        match self {
+            Self::NoDescriptor(_) => "edge",
+            Self::NoTarget | Self::TimedOut | Self::Refused(_) => "target",
+        }
+    }
 }
 
 /// A connection to a target of `circuit`.
@@ -38,6 +54,7 @@ pub(crate) async fn connect(
                 keep_alive(&target);
                 return Ok(target);
             }
+            Ok(Err(error)) if descriptors::are_used_up(&error) => return Err(ConnectError::NoDescriptor(error)),
             Ok(Err(error)) => ConnectError::Refused(error),
             Err(_) => ConnectError::TimedOut,
         };

@@ -41,7 +41,7 @@ pub(crate) async fn serve(streams: &Streams, port: Port, client: TcpStream, busy
     let target = match connect(&circuit, &mut Attempts::default(), &streams.metrics).await {
         Ok(target) => target,
         Err(error) => {
-            tracing::warn!(key = %circuit.key, client = %connection.client.ip, %error, fault = "target", "a client is sent away");
+            tracing::warn!(key = %circuit.key, client = %connection.client.ip, %error, fault = error.fault(), "a client is sent away");
             return refuse(&client);
         }
     };

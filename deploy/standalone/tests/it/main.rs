@@ -13,6 +13,7 @@ mod child;
 mod circuits;
 mod cli;
 mod connections;
+mod descriptors;
 mod grpc;
 mod harness;
 mod http2;

@@ -42,6 +42,11 @@ impl Program {
         Self { child, output, manager: Manager::new(api, key.trim()), edge }
     }
 
+    /// Its number, by which the system tells what it uses.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     /// `kill -9`.
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.unwrap();

@@ -39,14 +39,18 @@ impl EdgeProxy {
     /// What to answer; nothing if the client has gone.
     fn judge(&self, error: &Error, context: &RequestContext) -> Option<Problem> {
         match error.esource() {
-            ErrorSource::Upstream => Some(self.judge_target(error, context)),
+            // Pingora takes everything that happens while connecting for the target's fault; this is what `target` says of
+            // what is not.
+            ErrorSource::Upstream if *error.etype() != ErrorType::InternalError => {
+                Some(self.judge_target(error, context))
+            }
             ErrorSource::Downstream => {
                 tracing::debug!(%error, fault = "client", "the client broke off or sent what is not HTTP");
                 let has_gone =
                     matches!(error.etype(), ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed);
                 (!has_gone).then_some(Problem::BadRequest)
             }
-            ErrorSource::Internal | ErrorSource::Unset => {
+            ErrorSource::Upstream | ErrorSource::Internal | ErrorSource::Unset => {
                 let key = context.circuit().map(|circuit| circuit.key.as_str());
                 tracing::error!(key, %error, fault = "edge", "a request failed");
                 Some(Problem::Internal)

@@ -3,6 +3,7 @@
 //! Invariant: after something of a request was sent no other target gets it; the same one may, over a new connection, if
 //! nothing was lost by that: the method is idempotent, and the old connection had been used before.
 
+use std::io;
 use std::sync::Arc;
 
 use pingora_core::upstreams::peer::HttpPeer;
@@ -11,6 +12,7 @@ use pingora_proxy::Session;
 
 use super::EdgeProxy;
 use super::context::RequestContext;
+use crate::descriptors;
 
 // === impl EdgeProxy ===
 
@@ -31,6 +33,11 @@ impl EdgeProxy {
     pub(super) fn try_next_target(&self, context: &mut RequestContext, mut error: Box<Error>) -> Box<Error> {
         let is_timeout = *error.etype() == ErrorType::ConnectTimedout;
         let Some((circuit, _)) = &context.circuit else { return error };
+        if error.root_cause().downcast_ref::<io::Error>().is_some_and(descriptors::are_used_up) {
+            error.set_retry(false);
+            error.etype = ErrorType::InternalError;
+            return error;
+        }
         let can_retry = context.attempts.failed(&circuit.key, &circuit.balancer, &self.metrics, is_timeout, &error);
         error.set_retry(can_retry);
         // The source is what the answer depends on.

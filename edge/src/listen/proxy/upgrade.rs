@@ -83,6 +83,9 @@ impl EdgeProxy {
                 let kind = match error {
                     ConnectError::TimedOut => ErrorType::ConnectTimedout,
                     ConnectError::NoTarget | ConnectError::Refused(_) => ErrorType::ConnectError,
+                    ConnectError::NoDescriptor(_) => {
+                        return Err(Error::because(ErrorType::InternalError, "while connecting", error).into_in());
+                    }
                 };
                 Err(Error::because(kind, "while connecting", error).into_up())
             }
