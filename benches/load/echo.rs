@@ -9,8 +9,9 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What [`Target::Upgrades`] answers.
-pub(crate) const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+/// What [`Target::Upgrades`] answers, to the key of the example in RFC 6455 §1.3: haproxy checks it.
+pub(crate) const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                                 Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// Reads up to the end of a head.
 pub(crate) async fn read_head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {

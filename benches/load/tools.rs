@@ -88,11 +88,13 @@ impl Haproxy {
     /// Relays to `target`: in mode `tcp` by splice, in mode `http` with upgrades.
     pub(crate) fn start(dir: &Path, mode: &str, target: SocketAddr) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let splice = if mode == "tcp" { "option splice-auto" } else { "" };
+        // Its pipes count against the limit of descriptors, and it does not start if they might not suffice.
+        let (splice, most) =
+            if mode == "tcp" { ("option splice-request\n  option splice-response", 1_000) } else { ("", 8_000) };
         let configuration = format!(
-            "global\n  maxconn 8000\ndefaults\n  mode {mode}\n  {splice}\n  timeout connect 5s\n  \
+            "global\n  maxconn {most}\ndefaults\n  mode {mode}\n  {splice}\n  timeout connect 5s\n  \
              timeout client 1h\n  timeout server 1h\n  timeout tunnel 1h\n\
-             listen relay\n  bind {address}\n  server target {target} maxconn 8000\n"
+             listen relay\n  bind {address}\n  server target {target}\n"
         );
         let path = dir.join(format!("haproxy-{mode}.cfg"));
         std::fs::write(&path, configuration).expect("written");

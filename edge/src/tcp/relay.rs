@@ -1,7 +1,8 @@
 //! Carries bytes both ways between two streams, as they come.
 //!
 //! Invariant: an idle relay holds no buffer and no pipe. While one side does not accept, one buffer or one pipe of what
-//! the other has sent is held and nothing more is read. The end of each direction is passed on by itself.
+//! the other has sent is held and nothing more is read. The end of each direction is passed on by itself, and a failure as a
+//! failure.
 
 mod direction;
 mod pipe;
@@ -184,6 +185,13 @@ impl<C: Peer, T: Peer> Relay<C, T> {
     }
 
     fn outcome(&self, end: End) -> Outcome {
+        if let End::Failed { .. } = end {
+            // The other side must not take what was cut short for something whole.
+            for socket in [self.client.socket(), self.target.socket()].into_iter().flatten() {
+                // A socket that does not take the option ends as if it were whole: nothing better is left.
+                let _ = socket.set_zero_linger();
+            }
+        }
         Outcome { to_target: self.to_target.bytes(), to_client: self.to_client.bytes(), end }
     }
 

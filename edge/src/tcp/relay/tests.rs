@@ -98,13 +98,14 @@ async fn a_reader_that_stops_stops_the_writer() {
 }
 
 #[tokio::test]
-async fn a_reset_is_the_fault_of_whoever_sent_it() {
-    let (client, target, relay) = relayed(Early::default(), RelayRules::default()).await;
+async fn a_reset_is_the_fault_of_whoever_sent_it_and_reaches_the_other_side() {
+    let (mut client, target, relay) = relayed(Early::default(), RelayRules::default()).await;
     target.set_zero_linger().expect("an option");
     drop(target);
     let outcome = relay.await.expect("no panic");
     assert!(matches!(outcome.end, End::Failed { side: Side::Target, .. }), "{outcome:?}");
-    drop(client);
+    let error = client.read_u8().await.expect_err("no orderly end");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
 
 #[tokio::test(start_paused = true)]
