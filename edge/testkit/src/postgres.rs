@@ -6,6 +6,7 @@
 //! when the handle is dropped, and those of the shared one when the test process ends.
 
 use std::fs::File;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -96,8 +97,13 @@ impl Postgres {
         self.url(USER, &name)
     }
 
+    /// Where it listens; each address of a database contains it.
+    pub fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
     fn url(&self, user: &str, database: &str) -> String {
-        format!("postgres://{user}:{PASSWORD}@127.0.0.1:{}/{database}", self.port)
+        format!("postgres://{user}:{PASSWORD}@{}/{database}", self.address())
     }
 
     /// The number of the process that all others of it are children of.
@@ -245,7 +251,7 @@ impl Drop for Postgres {
 }
 
 /// A program of PostgreSQL: in `APPPROXY_TEST_POSTGRES`, or of the newest version that the distribution has.
-fn program(name: &str) -> PathBuf {
+pub fn program(name: &str) -> PathBuf {
     let folder = std::env::var_os("APPPROXY_TEST_POSTGRES").map(PathBuf::from).or_else(newest);
     let path = folder.map(|folder| folder.join(name)).filter(|path| path.is_file());
     path.unwrap_or_else(|| panic!("there is no {name}: install postgresql, or set APPPROXY_TEST_POSTGRES"))

@@ -43,5 +43,13 @@ pub fn block_until(what: &str, limit: Duration, mut condition: impl FnMut() -> b
 /// # Panics
 /// If it is not there before the deadline.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what} did not happen within {DEADLINE:?}"))
+    within_for(what, DEADLINE, future).await
+}
+
+/// Waits for `future`, which may take longer than usual.
+///
+/// # Panics
+/// If it is not there before `limit`.
+pub async fn within_for<T>(what: &str, limit: Duration, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(limit, future).await.unwrap_or_else(|_| panic!("{what} did not happen within {limit:?}"))
 }

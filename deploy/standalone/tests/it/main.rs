@@ -19,3 +19,4 @@ mod harness;
 mod http2;
 mod ports;
 mod program;
+mod streams;
