@@ -3,6 +3,7 @@
 Every wait is bounded by `WAIT_S`.
 """
 
+import argparse
 import base64
 import contextlib
 import json
@@ -10,12 +11,16 @@ import os
 import pathlib
 import signal
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import requests
+from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
+
+import local_names
 
 WAIT_S = 60
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -120,3 +125,23 @@ def end(browser: subprocess.Popen) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(browser.pid, signal.SIGKILL)
     browser.wait()
+
+
+def picture_of_jupyter(program: str, doc: str, output: str, take: Callable[[argparse.Namespace], bytes]) -> int:
+    """The command line of a driver that shows `output` in JupyterLab and takes a picture of it."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--url", required=True, help="public URL, e.g. http://lab.apps.localhost:6130/")
+    parser.add_argument("--token", required=True, help="JupyterLab's token")
+    parser.add_argument("--out", required=True, help="the PNG to write")
+    parser.add_argument("--chromium", default="/usr/bin/chromium", help="the browser's program")
+    local_names.add_resolve_option(parser)
+    arguments = parser.parse_args()
+    local_names.install(arguments.resolve)
+    try:
+        picture = take(arguments)
+    except (Failure, OSError, requests.RequestException, WebSocketException) as failure:
+        print(f"{program}: {arguments.url}: {type(failure).__name__}: {failure}", file=sys.stderr)
+        return 1
+    pathlib.Path(arguments.out).write_bytes(picture)
+    print(json.dumps({"ok": True, "output": output, "picture": arguments.out, "bytes": len(picture)}))
+    return 0

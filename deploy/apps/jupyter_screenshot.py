@@ -8,15 +8,12 @@ reason. Every wait is bounded.
 
 import argparse
 import json
-import pathlib
 import sys
 import uuid
 
 import requests
-from websockets.exceptions import WebSocketException
 
-import local_names
-from browser import WAIT_S, Failure, Page, browser_page
+from browser import WAIT_S, Failure, Page, browser_page, picture_of_jupyter
 
 CODE = """\
 from math import comb
@@ -73,24 +70,5 @@ def take_picture(arguments: argparse.Namespace) -> bytes:
         return run_notebook(page, f"{base}/lab/tree/{name}?token={arguments.token}&reset")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--url", required=True, help="public URL, e.g. http://lab.apps.localhost:6130/")
-    parser.add_argument("--token", required=True, help="JupyterLab's token")
-    parser.add_argument("--out", required=True, help="the PNG to write")
-    parser.add_argument("--chromium", default="/usr/bin/chromium", help="the browser's program")
-    local_names.add_resolve_option(parser)
-    arguments = parser.parse_args()
-    local_names.install(arguments.resolve)
-    try:
-        picture = take_picture(arguments)
-    except (Failure, OSError, requests.RequestException, WebSocketException) as failure:
-        print(f"jupyter_screenshot: {arguments.url}: {type(failure).__name__}: {failure}", file=sys.stderr)
-        return 1
-    pathlib.Path(arguments.out).write_bytes(picture)
-    print(json.dumps({"ok": True, "output": EXPECTED_OUTPUT, "picture": arguments.out, "bytes": len(picture)}))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(picture_of_jupyter("jupyter_screenshot", __doc__, EXPECTED_OUTPUT, take_picture))

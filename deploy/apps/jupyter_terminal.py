@@ -6,14 +6,9 @@ the screen: the browser's own WebSocket carries keys and screen. JupyterLab must
 """
 
 import argparse
-import json
-import pathlib
 import sys
 
-from websockets.exceptions import WebSocketException
-
-import local_names
-from browser import Failure, Page, browser_page
+from browser import Page, browser_page, picture_of_jupyter
 
 TYPED = "echo through-$((6*7))"
 EXPECTED_OUTPUT = "through-42"
@@ -50,24 +45,5 @@ def take_picture(arguments: argparse.Namespace) -> bytes:
         return use_terminal(page, f"{arguments.url.rstrip('/')}/lab?token={arguments.token}&reset")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--url", required=True, help="public URL, e.g. http://lab.apps.localhost:6130/")
-    parser.add_argument("--token", required=True, help="JupyterLab's token")
-    parser.add_argument("--out", required=True, help="the PNG to write")
-    parser.add_argument("--chromium", default="/usr/bin/chromium", help="the browser's program")
-    local_names.add_resolve_option(parser)
-    arguments = parser.parse_args()
-    local_names.install(arguments.resolve)
-    try:
-        picture = take_picture(arguments)
-    except (Failure, OSError, WebSocketException) as failure:
-        print(f"jupyter_terminal: {arguments.url}: {type(failure).__name__}: {failure}", file=sys.stderr)
-        return 1
-    pathlib.Path(arguments.out).write_bytes(picture)
-    print(json.dumps({"ok": True, "output": EXPECTED_OUTPUT, "picture": arguments.out, "bytes": len(picture)}))
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(picture_of_jupyter("jupyter_terminal", __doc__, EXPECTED_OUTPUT, take_picture))
