@@ -20,7 +20,7 @@ use entities::worker::SyncReport;
 use testkit::client::client;
 use testkit::coordinator::StubCoordinator;
 use testkit::registry::SwitchedRegistry;
-use testkit::wait::within;
+use testkit::wait::{wait_until, within};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -61,6 +61,11 @@ impl TestEdge {
         let registry = MemoryRegistry::new();
         let line = SwitchedRegistry::new(registry.clone());
         Self::start_on(registry, line, change).await
+    }
+
+    /// Waits until no connection is open but the one that asks.
+    pub(crate) async fn wait_for_no_connection(&self) {
+        wait_until("no connection", async || self.metric("appproxy_edge_connections_open").await <= 1.0).await;
     }
 
     /// Stops the edge and starts another one with the same registry and coordinator's memory.

@@ -6,7 +6,6 @@ use testkit::origin::Origin;
 use testkit::raw::RawClient;
 use testkit::wait::within;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use crate::harness::{TestEdge, by_host};
 use crate::peer::{Peer, PeerConnection, field};
@@ -17,16 +16,11 @@ async fn edge_with(peer: &Peer) -> TestEdge {
     edge
 }
 
-async fn connect(edge: &TestEdge) -> PeerConnection {
-    let stream = TcpStream::connect(edge.address).await.expect("the edge listens");
-    PeerConnection { stream, read_ahead: Vec::new() }
-}
-
 #[tokio::test]
 async fn what_is_not_http_is_told_so_at_once() {
     let edge = TestEdge::start().await;
     for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], b"SSH-2.0-OpenSSH_9.2\r\n", b"GET /\r\n"] {
-        let mut client = connect(&edge).await;
+        let mut client = PeerConnection::connect(edge.address).await;
         client.send(garbage).await;
         let head = client.head().await;
         assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
@@ -39,12 +33,12 @@ async fn what_is_not_http_is_told_so_at_once() {
 #[tokio::test]
 async fn a_head_that_does_not_end_is_given_up() {
     let edge = TestEdge::start_with(|config| config.client.head = Duration::from_millis(300)).await;
-    let mut slow = connect(&edge).await;
+    let mut slow = PeerConnection::connect(edge.address).await;
     slow.send("GET / HTTP/1.1\r\nHost: lab").await;
     assert!(slow.head().await.starts_with("HTTP/1.1 408 "));
     assert_eq!(slow.until_end().await, b"");
 
-    let mut long = connect(&edge).await;
+    let mut long = PeerConnection::connect(edge.address).await;
     long.send(format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(64 * 1024))).await;
     assert!(long.head().await.starts_with("HTTP/1.1 431 "));
 }
@@ -101,7 +95,7 @@ async fn methods_and_request_targets_pass_as_they_are() {
 async fn events_arrive_one_by_one() {
     let peer = Peer::start().await;
     let edge = edge_with(&peer).await;
-    let mut client = connect(&edge).await;
+    let mut client = PeerConnection::connect(edge.address).await;
     client.send("GET /events HTTP/1.1\r\nHost: lab.apps.test\r\n\r\n").await;
     let mut target = peer.accept().await;
     target.head().await;
@@ -126,7 +120,7 @@ async fn an_answer_must_begin_in_time_and_may_then_be_silent() {
     edge.serve(&circuit).await;
     let ask = "GET / HTTP/1.1\r\nHost: lab.apps.test\r\n\r\n";
 
-    let mut client = connect(&edge).await;
+    let mut client = PeerConnection::connect(edge.address).await;
     client.send(ask).await;
     let mut silent = peer.accept().await;
     silent.head().await;
@@ -135,7 +129,7 @@ async fn an_answer_must_begin_in_time_and_may_then_be_silent() {
     assert_eq!(edge.metric("appproxy_edge_target_faults_total{reason=\"timeout\"}").await, 1.0);
     assert_eq!(silent.until_end().await, b"", "the request was sent once");
 
-    let mut client = connect(&edge).await;
+    let mut client = PeerConnection::connect(edge.address).await;
     client.send(ask).await;
     let mut target = peer.accept().await;
     target.head().await;
@@ -169,7 +163,7 @@ async fn a_long_upload_is_no_wait_for_an_answer() {
     let mut circuit = by_host("lab", vec![peer.target()]);
     circuit.traffic.timeouts.first_byte_ms = Some(1_500);
     edge.serve(&circuit).await;
-    let mut client = connect(&edge).await;
+    let mut client = PeerConnection::connect(edge.address).await;
     client.send("POST / HTTP/1.1\r\nHost: lab.apps.test\r\nContent-Length: 20\r\n\r\n").await;
     let mut target = peer.accept().await;
     target.head().await;
@@ -186,7 +180,7 @@ async fn a_long_upload_is_no_wait_for_an_answer() {
 async fn a_client_that_waits_for_100_gets_it_from_the_target() {
     let peer = Peer::start().await;
     let edge = edge_with(&peer).await;
-    let mut client = connect(&edge).await;
+    let mut client = PeerConnection::connect(edge.address).await;
     client.send("POST / HTTP/1.1\r\nHost: lab.apps.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n").await;
     let mut target = peer.accept().await;
     assert_eq!(field(&target.head().await, "expect"), Some("100-continue"));
@@ -203,7 +197,7 @@ async fn a_client_that_waits_for_100_gets_it_from_the_target() {
 async fn trailers_are_dropped_and_not_announced() {
     let peer = Peer::start().await;
     let edge = edge_with(&peer).await;
-    let mut client = connect(&edge).await;
+    let mut client = PeerConnection::connect(edge.address).await;
     client.send("GET / HTTP/1.1\r\nHost: lab.apps.test\r\nTE: trailers\r\n\r\n").await;
     let mut target = peer.accept().await;
     target.head().await;
@@ -220,7 +214,7 @@ async fn a_client_that_stops_reading_is_cut_off() {
     let peer = Peer::start().await;
     let edge = TestEdge::start_with(|config| config.client.write = Duration::from_secs(1)).await;
     edge.serve(&by_host("lab", vec![peer.target()])).await;
-    let mut client = connect(&edge).await;
+    let mut client = PeerConnection::connect(edge.address).await;
     client.send("GET / HTTP/1.1\r\nHost: lab.apps.test\r\n\r\n").await;
     let mut target = peer.accept().await;
     target.head().await;

@@ -1,4 +1,6 @@
-//! A target that does exactly what its test says, byte by byte.
+//! A target, and a client, that do exactly what their test says, byte by byte.
+
+use std::net::SocketAddr;
 
 use entities::target::Target;
 use testkit::origin::target;
@@ -9,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 /// A target that waits for its test to accept.
 pub(crate) struct Peer(TcpListener);
 
-/// One connection of the edge to it.
+/// One connection of the edge to it, or one to the edge.
 pub(crate) struct PeerConnection {
     pub(crate) stream: TcpStream,
     /// What was read behind a head.
@@ -36,6 +38,11 @@ impl Peer {
 // === impl PeerConnection ===
 
 impl PeerConnection {
+    /// A client of whoever listens at `address`.
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        Self { stream: TcpStream::connect(address).await.expect("somebody listens"), read_ahead: Vec::new() }
+    }
+
     /// Reads a head, its empty line included.
     pub(crate) async fn head(&mut self) -> String {
         let mut bytes = std::mem::take(&mut self.read_ahead);

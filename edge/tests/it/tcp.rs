@@ -17,17 +17,13 @@ fn stream(port: u16, targets: Vec<Target>) -> Circuit {
     Circuit { protocol: Protocol::Tcp, backend: Backend::Tcp, ..by_port("stream", port, targets) }
 }
 
-async fn connect(port: u16) -> PeerConnection {
-    PeerConnection { stream: TcpStream::connect(at(port)).await.expect("the port listens"), read_ahead: Vec::new() }
-}
-
 /// An edge with one byte stream, and both ends of a connection through it.
 async fn connected(change: impl FnOnce(&mut Circuit)) -> (TestEdge, PeerConnection, PeerConnection) {
     let (edge, peer, port) = (TestEdge::start().await, Peer::start().await, free_port());
     let mut circuit = stream(port, vec![peer.target()]);
     change(&mut circuit);
     edge.serve(&circuit).await;
-    let client = connect(port).await;
+    let client = PeerConnection::connect(at(port)).await;
     let target = peer.accept().await;
     (edge, client, target)
 }
@@ -35,8 +31,7 @@ async fn connected(change: impl FnOnce(&mut Circuit)) -> (TestEdge, PeerConnecti
 async fn wait_for_ends(edge: &TestEdge, reason: &str) {
     let metric = format!("appproxy_edge_relay_ends_total{{reason=\"{reason}\"}}");
     wait_until("the end of the relay", async || edge.metric(&metric).await == 1.0).await;
-    // What asks for the metric is a connection too.
-    wait_until("no connection", async || edge.metric("appproxy_edge_connections_open").await <= 1.0).await;
+    edge.wait_for_no_connection().await;
 }
 
 #[tokio::test]
@@ -63,14 +58,14 @@ async fn the_next_target_is_tried_and_a_client_without_any_sees_an_error() {
     let mut circuit = stream(port, vec![dead(&first), dead(&second), peer.target()]);
     edge.serve(&circuit).await;
     for _ in 0..3 {
-        let mut client = connect(port).await;
+        let mut client = PeerConnection::connect(at(port)).await;
         client.send("ping").await;
         assert_eq!(peer.accept().await.exactly(4).await, b"ping");
     }
     for targets in [vec![dead(&first)], vec![]] {
         circuit.targets = targets;
         edge.serve(&circuit).await;
-        let mut client = connect(port).await;
+        let mut client = PeerConnection::connect(at(port)).await;
         let error = client.stream.readable().await.and_then(|()| client.stream.try_read(&mut [0; 1]));
         assert_eq!(error.expect_err("no orderly end").kind(), std::io::ErrorKind::ConnectionReset);
         assert_eq!(client.until_end().await, b"");
@@ -131,7 +126,7 @@ async fn a_stream_survives_changes_of_its_circuit_and_ends_with_it_after_the_dra
     let (peer, port) = (Peer::start().await, free_port());
     let mut circuit = stream(port, vec![peer.target()]);
     edge.serve(&circuit).await;
-    let mut client = connect(port).await;
+    let mut client = PeerConnection::connect(at(port)).await;
     let mut target = peer.accept().await;
     circuit.targets = vec![];
     edge.serve(&circuit).await;
@@ -153,7 +148,7 @@ async fn a_stopping_edge_lets_a_stream_go_on_for_the_drain_time_and_no_longer() 
     let edge = TestEdge::start_with(|config| config.shutdown_drain = Duration::from_secs(2)).await;
     let (peer, port) = (Peer::start().await, free_port());
     edge.serve(&stream(port, vec![peer.target()])).await;
-    let mut client = connect(port).await;
+    let mut client = PeerConnection::connect(at(port)).await;
     let mut target = peer.accept().await;
     let stopping = tokio::spawn(edge.stop());
     client.send("still there").await;
@@ -169,14 +164,14 @@ async fn a_thousand_streams_come_and_go_and_leave_nothing() {
     for round in 0..10 {
         let mut open = Vec::new();
         for number in 0..100 {
-            let mut client = connect(port).await;
+            let mut client = PeerConnection::connect(at(port)).await;
             let mut target = peer.accept().await;
             client.send(format!("{round}-{number:02}")).await;
             assert_eq!(target.exactly(4).await, format!("{round}-{number:02}").as_bytes());
             open.push((client, target));
         }
     }
-    wait_until("no connection", async || edge.metric("appproxy_edge_connections_open").await <= 1.0).await;
+    edge.wait_for_no_connection().await;
     let ends = edge.metric("appproxy_edge_relay_ends_total{reason=\"finished\"}").await;
     assert_eq!(ends, 1_000.0);
 }

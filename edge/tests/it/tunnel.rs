@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use entities::circuit::Circuit;
 use testkit::origin::Origin;
 use testkit::ports::DeadPort;
-use testkit::wait::{wait_until, within};
+use testkit::wait::within;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -27,7 +28,12 @@ struct Pair {
 impl Pair {
     /// Both have the head of the other.
     async fn agreed() -> Self {
-        let (mut pair, _) = Self::asked(ASK).await;
+        Self::agreed_at(TestEdge::start().await, |_| {}).await
+    }
+
+    /// The same at an edge of the test's own, through a circuit that `change` has changed.
+    async fn agreed_at(edge: TestEdge, change: impl FnOnce(&mut Circuit)) -> Self {
+        let (mut pair, _) = Self::asked_at(edge, change, ASK).await;
         pair.target.send(AGREED).await;
         assert_eq!(pair.client.head().await, AGREED);
         pair
@@ -35,26 +41,20 @@ impl Pair {
 
     /// The target has read `request`; what it got comes along.
     async fn asked(request: &str) -> (Self, String) {
-        let (edge, peer) = (TestEdge::start().await, Peer::start().await);
-        edge.serve(&by_host("lab", vec![peer.target()])).await;
-        let mut client = connect(&edge).await;
+        Self::asked_at(TestEdge::start().await, |_| {}, request).await
+    }
+
+    async fn asked_at(edge: TestEdge, change: impl FnOnce(&mut Circuit), request: &str) -> (Self, String) {
+        let peer = Peer::start().await;
+        let mut circuit = by_host("lab", vec![peer.target()]);
+        change(&mut circuit);
+        edge.serve(&circuit).await;
+        let mut client = PeerConnection::connect(edge.address).await;
         client.send(request).await;
         let mut target = peer.accept().await;
         let head = target.head().await;
         (Self { edge, client, target }, head)
     }
-
-    async fn assert_nothing_is_left(&self) {
-        let edge = &self.edge;
-        // The one that asks for the metric.
-        wait_until("the end of the connection", async || edge.metric("appproxy_edge_connections_open").await <= 1.0)
-            .await;
-    }
-}
-
-async fn connect(edge: &TestEdge) -> PeerConnection {
-    let stream = TcpStream::connect(edge.address).await.expect("the edge listens");
-    PeerConnection { stream, read_ahead: Vec::new() }
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn each_direction_ends_for_itself() {
     assert_eq!(pair.client.exactly(22).await, b"after the client's end");
     pair.target.stream.shutdown().await.expect("closes");
     assert_eq!(pair.client.until_end().await, b"");
-    pair.assert_nothing_is_left().await;
+    pair.edge.wait_for_no_connection().await;
 
     let mut pair = Pair::agreed().await;
     pair.target.stream.shutdown().await.expect("half-closes");
@@ -137,7 +137,7 @@ async fn a_refusal_passes_as_the_ordinary_answer_that_it_is() {
     let body = String::from_utf8(pair.client.until_end().await).expect("text");
     assert!(body.contains("no!"), "{body}");
     assert_eq!(pair.target.until_end().await, b"", "the hopeful bytes went nowhere");
-    pair.assert_nothing_is_left().await;
+    pair.edge.wait_for_no_connection().await;
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn what_hides_http_and_what_has_content_is_served_as_an_ordinary_request()
         ("GET / HTTP/1.1\r\nHost: lab.apps.test\r\nUpgrade: websocket\r\n\r\n", ""),
         ("GET / HTTP/1.0\r\nHost: lab.apps.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", ""),
     ] {
-        let mut client = connect(&edge).await;
+        let mut client = PeerConnection::connect(edge.address).await;
         client.send(request).await;
         assert!(client.head().await.starts_with("HTTP/1.1 200 "), "{request}");
         let received = origin.requests().pop().expect("it arrived");
@@ -204,7 +204,7 @@ async fn a_target_that_answers_a_handshake_with_garbage_or_not_at_all_is_named_f
         let mut circuit = by_host("lab", vec![peer.target()]);
         circuit.traffic.timeouts.first_byte_ms = Some(if answer.is_some() { 30_000 } else { 200 });
         edge.serve(&circuit).await;
-        let mut client = connect(&edge).await;
+        let mut client = PeerConnection::connect(edge.address).await;
         client.send(ASK).await;
         let mut target = peer.accept().await;
         target.head().await;
@@ -226,28 +226,21 @@ async fn the_next_target_gets_the_upgrade_of_a_dead_one() {
     let dead = |dead: &DeadPort| testkit::origin::target("127.0.0.1", dead.port());
     edge.serve(&by_host("lab", vec![dead(&first), dead(&second), origin.target()])).await;
     for _ in 0..3 {
-        let mut client = connect(&edge).await;
+        let mut client = PeerConnection::connect(edge.address).await;
         client.send(ASK.replace("/socket", "/ws")).await;
         assert!(client.head().await.starts_with("HTTP/1.1 101 "));
     }
     edge.serve(&by_host("gone", vec![dead(&first)])).await;
-    let mut client = connect(&edge).await;
+    let mut client = PeerConnection::connect(edge.address).await;
     client.send(ASK.replace("lab.", "gone.")).await;
     assert!(client.head().await.starts_with("HTTP/1.1 502 "));
 }
 
 #[tokio::test]
 async fn a_tunnel_that_carries_nothing_ends_where_the_circuit_says_so() {
-    let (edge, peer) = (TestEdge::start().await, Peer::start().await);
-    let mut circuit = by_host("lab", vec![peer.target()]);
-    circuit.traffic.timeouts.idle_s = Some(1);
-    edge.serve(&circuit).await;
-    let mut client = connect(&edge).await;
-    client.send(ASK).await;
-    let mut target = peer.accept().await;
-    target.head().await;
-    target.send(AGREED).await;
-    client.head().await;
+    let edge = TestEdge::start().await;
+    let Pair { mut client, mut target, .. } =
+        Pair::agreed_at(edge, |circuit| circuit.traffic.timeouts.idle_s = Some(1)).await;
     assert_eq!(client.until_end().await, b"");
     assert_eq!(target.until_end().await, b"");
 }
@@ -258,20 +251,13 @@ async fn a_client_that_resets_its_tunnel_ends_it_for_the_target_too() {
     client.stream.set_zero_linger().expect("an option");
     drop(client);
     assert_eq!(target.until_end().await, b"");
-    wait_until("the end of the tunnel", async || edge.metric("appproxy_edge_connections_open").await <= 1.0).await;
+    edge.wait_for_no_connection().await;
 }
 
 #[tokio::test]
 async fn a_stopping_edge_lets_a_tunnel_go_on_for_the_drain_time_and_no_longer() {
-    let (edge, peer) =
-        (TestEdge::start_with(|config| config.shutdown_drain = Duration::from_secs(2)).await, Peer::start().await);
-    edge.serve(&by_host("lab", vec![peer.target()])).await;
-    let mut client = connect(&edge).await;
-    client.send(ASK).await;
-    let mut target = peer.accept().await;
-    target.head().await;
-    target.send(AGREED).await;
-    client.head().await;
+    let edge = TestEdge::start_with(|config| config.shutdown_drain = Duration::from_secs(2)).await;
+    let Pair { edge, mut client, mut target } = Pair::agreed_at(edge, |_| {}).await;
     let stopping = tokio::spawn(edge.stop());
     client.send("still there").await;
     assert_eq!(target.exactly(11).await, b"still there");
