@@ -24,6 +24,7 @@ pub(crate) use connection::{Busy, Client, Connection, Entrance, Notice};
 pub(crate) use edits::{Edits, HeaderEdits};
 pub(crate) use lifetime::{Lifetime, OpenRequest};
 pub use limits::TimeLimits;
+pub(crate) use limits::unless_zero;
 
 /// One generation of a circuit, ready to serve.
 pub(crate) struct LiveCircuit {

@@ -13,7 +13,10 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// The longest head: a request with the cookies of a few notebook servers has 8 KiB.
-pub(crate) const MAX_HEAD_BYTES: usize = 64 * 1024;
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// Fields of one head, as many as pingora accepts.
+pub(crate) const MAX_FIELDS: usize = 256;
 
 /// What is read at once.
 const SCRATCH_BYTES: usize = 16 * 1024;

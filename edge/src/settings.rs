@@ -15,6 +15,7 @@ use program::log::LogSettings;
 use program::registry::RegistrySettings;
 use program::settings::{SettingFaults, Settings};
 
+use crate::circuit::unless_zero;
 use crate::config::{ClientLimits, Config, TimeLimits};
 
 /// A commented configuration file.
@@ -91,7 +92,6 @@ impl Over {
         let connect_ms = settings.number("circuits", "connect_timeout_ms", 3_000, 10, 60_000);
         let first_byte_ms = settings.number("circuits", "first_byte_timeout_ms", 300_000, 0, 3_600_000);
         let idle_s = settings.number("circuits", "idle_timeout_s", 0, 0, 7 * DAY_S);
-        let limit = |time: Duration| (!time.is_zero()).then_some(time);
         let mut seconds = |section, key, default, least, most| {
             Duration::from_secs(settings.number(section, key, default, least, most))
         };
@@ -110,8 +110,8 @@ impl Over {
             max_staleness_private: seconds("circuits", "max_staleness_private_s", 3_600, 60, 30 * DAY_S),
             limits: TimeLimits {
                 connect: Duration::from_millis(connect_ms),
-                first_byte: limit(Duration::from_millis(first_byte_ms)),
-                idle: limit(Duration::from_secs(idle_s)),
+                first_byte: unless_zero(Duration::from_millis(first_byte_ms)),
+                idle: unless_zero(Duration::from_secs(idle_s)),
             },
             port_address: settings.or("listen", "port_address", IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             api_allowed: settings.list("listen", "api_allowed"),

@@ -25,7 +25,7 @@ impl TimeLimits {
     pub(crate) fn with(self, timeouts: Timeouts, backend: Backend) -> Self {
         let milliseconds = |number: u32| Duration::from_millis(number.into());
         let first_byte = match (timeouts.first_byte_ms, backend) {
-            (Some(number), _) => limit(milliseconds(number)),
+            (Some(number), _) => unless_zero(milliseconds(number)),
             (None, Backend::Http) => self.first_byte,
             // Streams of gRPC may be silent for long, and their clients set deadlines.
             (None, Backend::H2 | Backend::Tcp) => None,
@@ -33,13 +33,13 @@ impl TimeLimits {
         Self {
             connect: timeouts.connect_ms.map_or(self.connect, milliseconds),
             first_byte,
-            idle: timeouts.idle_s.map_or(self.idle, |number| limit(Duration::from_secs(number.into()))),
+            idle: timeouts.idle_s.map_or(self.idle, |number| unless_zero(Duration::from_secs(number.into()))),
         }
     }
 }
 
-/// Zero is for ever.
-fn limit(time: Duration) -> Option<Duration> {
+/// A limit as it is written down: zero is for ever.
+pub(crate) fn unless_zero(time: Duration) -> Option<Duration> {
     (!time.is_zero()).then_some(time)
 }
 

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::FutureExt as _;
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp as _, ReusedHttpStream};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
@@ -17,7 +18,7 @@ use tokio::time::timeout;
 
 use super::proxy::{SharedProxy, with_upgrade};
 use crate::config::ClientLimits;
-use crate::head::{HeadError, MAX_HEAD_BYTES, Message, read_head, read_some};
+use crate::head::{HeadError, MAX_FIELDS, Message, read_head, read_some};
 use crate::metrics::Metrics;
 use crate::tunnel::Switched;
 
@@ -111,6 +112,10 @@ async fn next_head(stream: &mut Stream, head: &mut BytesMut, limits: ClientLimit
         Ok(Ok(1..)) => {}
         Ok(Ok(0) | Err(_)) | Err(_) => return Err(Fault::Over),
     }
+    // Nearly every head is whole with its first bytes, and needs no timer.
+    if let Some(whole) = read_head(stream, head, Message::Request).now_or_never() {
+        return Ok(whole?);
+    }
     let reading = timeout(limits.head, read_head(stream, head, Message::Request)).await;
     Ok(reading.map_err(|_| Fault::TooSlow(limits.head))??)
 }
@@ -143,7 +148,7 @@ fn is_bare_upgrade(head: &[u8]) -> bool {
     if !head.windows(NAME.len() + 2).any(|part| part.first() == Some(&b'\n') && is_field(part, NAME)) {
         return false;
     }
-    let mut fields = [httparse::EMPTY_HEADER; 256];
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     if !matches!(request.parse(head), Ok(httparse::Status::Complete(_))) || request.version != Some(1) {
         return false;
@@ -170,8 +175,6 @@ fn is_field(part: &[u8], name: &[u8]) -> bool {
     let (Some(found), Some(colon)) = (part.get(1..=name.len()), part.last()) else { return false };
     *colon == b':' && found.eq_ignore_ascii_case(name)
 }
-
-const _: () = assert!(MAX_HEAD_BYTES >= 8 * 1024, "browsers send cookies of a few KiB");
 
 #[cfg(test)]
 mod tests {

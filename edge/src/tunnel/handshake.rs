@@ -9,10 +9,7 @@ use bytes::BytesMut;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::head::{HeadError, Message, read_head};
-
-/// Fields of one head, as many as pingora accepts.
-const MAX_FIELDS: usize = 256;
+use crate::head::{HeadError, MAX_FIELDS, Message, read_head};
 
 /// Informational answers (RFC 9110 §15.2) before the final one; a target that sends more is broken.
 const MAX_INFORMATIONAL: usize = 16;

@@ -1,3 +1,5 @@
+//! What a relay carries, holds and passes on.
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
