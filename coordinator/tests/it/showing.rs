@@ -62,7 +62,8 @@ async fn looking_at_a_circuit_makes_no_worker_lagging() {
 
     wait_until("w1 has it", async || coordinator.show("s1:app").await["applied"]["workers"] == json!(["w1"])).await;
     let shown = coordinator.show("s1:app").await;
-    assert_eq!((&shown["status"], &shown["applied"]["pending"]), (&json!("PENDING"), &json!(["w2"])));
+    // Its status may be either: it is served as soon as reconcile has seen that one worker has it.
+    assert_eq!(shown["applied"]["pending"], json!(["w2"]));
     let status = coordinator.manager.get("/status").await.expect(200);
     assert_eq!(status["workers_alive"], 2);
     assert!(!opening.is_finished(), "it still waits for the worker that is behind");
