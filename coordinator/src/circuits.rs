@@ -11,7 +11,6 @@ pub mod view;
 use std::sync::Arc;
 use std::time::Duration;
 
-use entities::circuit::{Circuit, CircuitStatus};
 use entities::clock::SharedClock;
 use entities::ids::{AuthorityName, CircuitId, CircuitKey, Generation, Revision};
 use entities::orm::to_column;
@@ -68,11 +67,6 @@ pub enum CircuitError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// The status of a circuit that a worker serves.
-pub(crate) fn served_status(circuit: &Circuit) -> CircuitStatus {
-    if circuit.targets.is_empty() { CircuitStatus::Unhealthy } else { CircuitStatus::Healthy }
 }
 
 /// How far publishing and waiting came.
@@ -155,7 +149,7 @@ impl Circuits {
         let key = versioned.circuit.key.clone();
         let id = versioned.circuit.id;
         let authority = versioned.circuit.authority.clone();
-        let status = served_status(&versioned.circuit);
+        let status = circuit.health.served_status(&versioned.circuit.targets);
         let published = self.publisher.publish_stored(&self.store, versioned).await?;
         let generation = published.as_ref().map_or(circuit.row.generation(), |(generation, _)| *generation);
         let reached = self.wait(published, authority, &key, patience).await?;

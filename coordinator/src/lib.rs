@@ -36,6 +36,7 @@ pub mod reconcile;
 pub mod settings;
 pub mod slots;
 pub mod store;
+pub mod targets;
 pub mod workers;
 
 use std::sync::Arc;

@@ -20,7 +20,6 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::Notify;
 
 use crate::acks::{Acks, Wanted};
-use crate::circuits::served_status;
 use crate::config::Timing;
 use crate::metrics::Metrics;
 use crate::publish::{PublishError, Publisher, RegistryPosition, Stand};
@@ -250,7 +249,7 @@ impl Reconcile {
     ) -> Result<Option<Repaired>, ReconcileError> {
         let key = versioned.circuit.key.clone();
         let generation = versioned.generation;
-        let served_status = served_status(&versioned.circuit);
+        let served_status = circuit.health.served_status(&versioned.circuit.targets);
         // The store was read later: what is newer in the registry is nothing that the store ever will have.
         if let Some(found) = found
             && found.generation == Some(generation)
@@ -333,7 +332,7 @@ impl Reconcile {
             if self.acks.look(&wanted).workers.is_empty() {
                 continue;
             }
-            let status = served_status(&versioned.circuit);
+            let status = circuit.health.served_status(&versioned.circuit.targets);
             served.entry(status.as_str()).or_insert((status, Vec::new())).1.push(CircuitId(circuit.row.id));
         }
         for (status, ids) in served.into_values() {

@@ -5,6 +5,7 @@
 
 mod circuits;
 pub mod database;
+mod health;
 mod installation;
 mod limited;
 mod rests;

@@ -127,6 +127,10 @@ impl Workers {
         if !self.store.record_heartbeat(&known.id, beat, self.clock.now_ms()).await? {
             return Err(WorkerError::NotRegistered);
         }
+        if !beat.targets.is_empty() {
+            tracing::debug!(worker = %known.id, targets = beat.targets.len(), "worker has news about targets");
+            self.store.record_targets(&known.id, &known.authority, &beat.targets, self.clock.now_ms()).await?;
+        }
         let is_followed = self.acks.workers().iter().any(|worker| worker.id == known.id && worker.is_live());
         if !is_followed {
             tracing::info!(worker = %known.id, "worker is back");
@@ -144,6 +148,8 @@ impl Workers {
             tracing::info!(worker = %id, "worker left");
             self.acks.forget(id);
             self.note_absence(&known.authority).await?;
+            // What it said about targets counts no more.
+            self.nudge.notify_one();
         }
         Ok(has_left)
     }

@@ -1,213 +1,267 @@
 //! Which target gets the next request.
 //!
-//! Invariant: a target that this request has failed to reach is not chosen for it again, and the turn goes on where
-//! it was when the targets of a circuit change.
+//! Invariant: a target that this request has failed to reach is not chosen for it again, a target of weight 0 gets nothing
+//! new, and what is counted of a target goes on when others come or go.
 
+mod affinity;
 mod attempts;
+mod budget;
 mod in_turn;
+mod least;
+mod mask;
+mod member;
+pub mod selection;
+mod smooth;
 mod target;
 
-use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use entities::authority::Scheme;
+use entities::balance::{Retries, Strategy};
+use entities::circuit::Circuit;
+use entities::health_check::HealthCheck;
 use entities::ids::CircuitId;
 use entities::target::Target;
-use futures_util::FutureExt as _;
-use pingora_core::protocols::l4::socket::SocketAddr as PingoraAddr;
-use pingora_load_balancing::discovery::Static;
-use pingora_load_balancing::{Backend, Backends, Extensions, LoadBalancer};
 
-pub(crate) use attempts::{Attempts, MAX_ATTEMPTS};
-use in_turn::InTurn;
+use crate::circuit::TimeLimits;
+use crate::egress::Egress;
+use crate::health::{Address, Health};
+pub(crate) use affinity::{COOKIE_PREFIX, Stickiness};
+pub(crate) use attempts::{Attempts, BrokenOff, NoConnection};
+use budget::RetryBudget;
+use mask::Mask;
+pub(crate) use member::Hold;
+use member::{Member, Members};
+use selection::Selection;
+use smooth::Credits;
 pub(crate) use target::{PeerRules, TargetPeer};
 
-/// The targets of a circuit and whose turn it is.
-pub(crate) enum Balancer {
+/// What all circuits of an edge share when they choose and connect.
+pub(crate) struct Ground {
+    /// Which targets work.
+    pub(crate) health: Health,
+    /// Where the edge may connect to.
+    pub(crate) egress: Arc<Egress>,
+    /// Whether targets that look down are tried when all of a circuit do: whoever judges them may be wrong.
+    pub(crate) fails_open: bool,
+}
+
+/// The targets of one generation of a circuit.
+pub(crate) struct Balancer {
+    circuit: CircuitId,
+    rules: PeerRules,
+    retries: Retries,
+    targets: Targets,
+    /// Set if clients stay with their targets.
+    stickiness: Option<Box<Stickiness>>,
+    /// Set if requests may be sent twice.
+    budget: Option<Arc<RetryBudget>>,
+    ground: Arc<Ground>,
+}
+
+enum Targets {
     /// No target: nothing can be served until there is one.
     None,
     /// A single target needs no choice.
     One(TargetPeer),
-    /// Several targets, each in turn.
+    /// Several targets.
     Many(Box<Many>),
 }
 
-/// Several targets. A balancer of pingora costs 5 KiB, which is why a single target does without.
-pub(crate) struct Many {
+struct Many {
     targets: Box<[TargetPeer]>,
-    turns: LoadBalancer<InTurn>,
+    strategy: Strategy,
+    selection: Selection,
 }
 
-/// The targets that one request has failed to reach, a bit for each.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Tried(u128);
-
-const _: () = assert!(entities::limits::MAX_TARGETS <= u128::BITS as usize, "Tried has a bit for each target");
+/// A target that was chosen.
+struct Chosen<'a> {
+    target: &'a TargetPeer,
+    /// Counts the request there; a single target has nothing to be compared with.
+    hold: Option<Hold>,
+}
 
 // === impl Balancer ===
 
 impl Balancer {
-    /// Spreads over `targets`, beginning where `turn` is.
-    pub(crate) fn new(circuit: CircuitId, targets: Vec<Target>, rules: PeerRules, turn: Arc<AtomicUsize>) -> Self {
-        let peer = |(index, target)| TargetPeer::new(circuit, index, target, rules);
-        let mut targets: Vec<TargetPeer> = targets.into_iter().enumerate().map(peer).collect();
-        match (targets.pop(), targets.is_empty()) {
-            (None, _) => Self::None,
-            (Some(only), true) => Self::One(only),
-            (Some(last), false) => {
-                targets.push(last);
-                Self::Many(Box::new(Many::new(targets.into(), turn)))
+    /// Spreads over the targets of `circuit`, which clients reach by `scheme`, beginning where the generation `before` is; a
+    /// circuit without one begins at `turn`.
+    pub(crate) fn new(
+        circuit: &Circuit,
+        limits: TimeLimits,
+        scheme: Scheme,
+        before: Option<&Self>,
+        turn: Arc<AtomicUsize>,
+        ground: Arc<Ground>,
+    ) -> Self {
+        let rules = PeerRules { backend: circuit.backend, limits };
+        let check = circuit.traffic.health_check.as_ref();
+        let is_watched = check.is_some() || circuit.targets.len() > 1;
+        end_watches(before, &circuit.targets, check);
+        let mut targets = Vec::with_capacity(circuit.targets.len());
+        for (index, target) in circuit.targets.iter().enumerate() {
+            let mut peer = TargetPeer::new(circuit.id, index, target.clone(), rules);
+            let known = before.and_then(|before| before.find(target));
+            if let Some(known) = known {
+                peer.slot = Arc::clone(&known.slot);
             }
+            let watch = known.and_then(|known| known.watch.get()).filter(|watch| watch.has_check(check)).cloned();
+            if let Some(watch) =
+                watch.or_else(|| is_watched.then(|| ground.health.watch(circuit.id, target, check, circuit.backend)))
+            {
+                peer.watch = watch.into();
+            }
+            targets.push(peer);
+        }
+        let retries = circuit.traffic.retries;
+        let budget = before.and_then(|before| before.budget.clone());
+        Self {
+            circuit: circuit.id,
+            rules,
+            retries,
+            stickiness: circuit
+                .traffic
+                .affinity
+                .cookie
+                .then(|| Box::new(Stickiness::new(circuit.id, circuit.targets.iter(), scheme))),
+            budget: retries.idempotent.then(|| budget.unwrap_or_else(|| Arc::new(RetryBudget::new()))),
+            targets: Targets::new(targets, circuit.load_balancing.strategy, before, turn, ground.fails_open),
+            ground,
         }
     }
 
     /// How many targets there are.
     pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::None => 0,
-            Self::One(_) => 1,
-            Self::Many(many) => many.targets.len(),
+        self.as_slice().len()
+    }
+
+    /// Whether there is a target that may get something new.
+    pub(crate) fn has_weight(&self) -> bool {
+        self.as_slice().iter().any(|target| target.target().weight > 0)
+    }
+
+    /// The cookies by which clients stay with their targets.
+    pub(crate) fn stickiness(&self) -> Option<&Stickiness> {
+        self.stickiness.as_deref()
+    }
+
+    /// Whether an idempotent request may be sent a second time.
+    pub(crate) fn resends(&self) -> bool {
+        self.retries.idempotent
+    }
+
+    /// The targets that open requests may stay at but that get nothing new from now on, after the generation `before`.
+    pub(crate) fn let_go(&self, before: &Self) -> Vec<u64> {
+        let is_kept = |old: &&TargetPeer| self.find(old.target()).is_some_and(|new| new.target().weight > 0);
+        let had_weight = before.as_slice().iter().filter(|old| old.target().weight > 0);
+        had_weight.filter(|old| !is_kept(old)).map(TargetPeer::identity).collect()
+    }
+
+    /// Whether a target of this identity may get something new.
+    pub(crate) fn serves(&self, identity: u64) -> bool {
+        self.as_slice().iter().any(|target| target.identity() == identity && target.target().weight > 0)
+    }
+
+    fn as_slice(&self) -> &[TargetPeer] {
+        match &self.targets {
+            Targets::None => &[],
+            Targets::One(only) => std::slice::from_ref(only),
+            Targets::Many(many) => &many.targets,
         }
     }
 
-    /// The target whose turn it is among those that have not been tried.
-    pub(crate) fn choose(&self, tried: Tried) -> Option<&TargetPeer> {
-        match self {
-            Self::None => None,
-            Self::One(only) => (!tried.has(only.index)).then_some(only),
-            Self::Many(many) => many.choose(tried),
+    fn get(&self, index: usize) -> Option<&TargetPeer> {
+        self.as_slice().get(index)
+    }
+
+    fn find(&self, target: &Target) -> Option<&TargetPeer> {
+        let is_it = |known: &&TargetPeer| known.target().port == target.port && known.target().host == target.host;
+        self.as_slice().iter().find(is_it)
+    }
+
+    /// A target that has not been tried: the preferred one if it works, else the strategy's choice.
+    fn choose(&self, tried: Mask, preferred: Option<usize>) -> Option<Chosen<'_>> {
+        match &self.targets {
+            Targets::None => None,
+            Targets::One(only) => self.may_take(only, tried).then_some(Chosen { target: only, hold: None }),
+            Targets::Many(many) => {
+                let preferred = preferred.filter(|index| !tried.has(*index));
+                let kept = preferred.and_then(|index| many.selection.take(index));
+                let choice = kept.or_else(|| many.selection.choose_beside(tried))?;
+                Some(Chosen { target: many.targets.get(choice.index)?, hold: Some(choice.hold) })
+            }
         }
     }
 
-    /// Whether there is a target that has not been tried.
-    pub(crate) fn has_untried(&self, tried: Tried) -> bool {
-        (0..self.len()).any(|index| !tried.has(index))
+    /// Whether there is a target to choose that has not been tried.
+    fn has_untried(&self, tried: Mask) -> bool {
+        match &self.targets {
+            Targets::None => false,
+            Targets::One(only) => self.may_take(only, tried),
+            Targets::Many(many) => many.selection.has_beside(tried),
+        }
     }
 
-    /// The target with this index.
-    pub(crate) fn get(&self, index: usize) -> Option<&TargetPeer> {
-        match self {
-            Self::None => None,
-            Self::One(only) => (only.index == index).then_some(only),
-            Self::Many(many) => many.targets.get(index),
+    fn may_take(&self, only: &TargetPeer, tried: Mask) -> bool {
+        !tried.has(only.index) && only.target().weight > 0 && (self.ground.fails_open || only.is_usable())
+    }
+
+    /// Something failed at a target.
+    fn failed(&self, target: &TargetPeer) {
+        let watch = || self.ground.health.watch(self.circuit, target.target(), None, self.rules.backend);
+        target.watch.get_or_init(watch).failed();
+    }
+}
+
+/// Ends the watches that the next generation, with these targets and this check, does not go on with.
+fn end_watches(before: Option<&Balancer>, targets: &[Target], check: Option<&HealthCheck>) {
+    let Some(before) = before else { return };
+    for old in before.as_slice() {
+        let Some(watch) = old.watch.get() else { continue };
+        let address = Address::of(old.target());
+        let stays = targets.iter().any(|target| target.port == address.port && target.host == address.host);
+        if !stays || !watch.has_check(check) {
+            watch.end();
         }
     }
 }
 
-// === impl Many ===
+// === impl Targets ===
 
-impl Many {
-    fn new(targets: Box<[TargetPeer]>, turn: Arc<AtomicUsize>) -> Self {
-        let backends: BTreeSet<Backend> = targets.iter().map(|target| stand_in(target.index)).collect();
-        let backends = Backends::new(Static::new(backends));
-        let turns = LoadBalancer::from_backends_with_config(backends, Some(turn));
-        // A static list is there at once: the future has nothing to wait for and nothing that fails.
-        let _ = turns.update().now_or_never();
-        Self { targets, turns }
-    }
-
-    fn choose(&self, tried: Tried) -> Option<&TargetPeer> {
-        let is_untried = |backend: &Backend, is_ready| is_ready && index_of(backend).is_some_and(|at| !tried.has(at));
-        let chosen = self.turns.select_with(b"", self.targets.len(), is_untried)?;
-        self.targets.get(index_of(&chosen)?)
-    }
-}
-
-/// What pingora knows a target by. It takes a backend's address for its identity and nothing else of ours needs it,
-/// so the address carries the target's index as its port: names need no look-up before their turn comes, and two
-/// names with one address stay two targets.
-fn stand_in(index: usize) -> Backend {
-    let port = u16::try_from(index).unwrap_or(u16::MAX);
-    Backend {
-        addr: PingoraAddr::Inet(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
-        weight: 1,
-        ext: Extensions::new(),
+impl Targets {
+    fn new(
+        mut targets: Vec<TargetPeer>,
+        strategy: Strategy,
+        before: Option<&Balancer>,
+        turn: Arc<AtomicUsize>,
+        fails_open: bool,
+    ) -> Self {
+        if targets.len() < 2 {
+            return targets.pop().map_or(Self::None, Self::One);
+        }
+        let member = |target: &TargetPeer| Member {
+            weight: target.target().weight,
+            slot: Arc::clone(&target.slot),
+            watch: target.watch.get().cloned(),
+        };
+        let list = targets.iter().map(member).collect();
+        let credits = before.map(|before| credits_of(&targets, strategy, before)).unwrap_or_default();
+        let selection = Selection::new(strategy, Members { list, turn, fails_open, credits });
+        Self::Many(Box::new(Many { targets: targets.into(), strategy, selection }))
     }
 }
 
-fn index_of(backend: &Backend) -> Option<usize> {
-    backend.addr.as_inet().map(|address| usize::from(address.port()))
-}
-
-// === impl Tried ===
-
-impl Tried {
-    /// Notes that a target has been tried.
-    pub(crate) fn add(&mut self, index: usize) {
-        self.0 |= bit(index);
+/// The credits that targets bring along from the generation before.
+fn credits_of(targets: &[TargetPeer], strategy: Strategy, before: &Balancer) -> Credits {
+    let Targets::Many(many) = &before.targets else { return Credits::default() };
+    if strategy != Strategy::Weighted || many.strategy != strategy {
+        return Credits::default();
     }
-
-    fn has(self, index: usize) -> bool {
-        self.0 & bit(index) != 0
-    }
-}
-
-fn bit(index: usize) -> u128 {
-    u32::try_from(index).ok().and_then(|index| 1_u128.checked_shl(index)).unwrap_or(0)
+    let Credits { values, sum } = many.selection.credits();
+    let value = |target: &TargetPeer| before.find(target.target()).and_then(|old| values.get(old.index)).copied();
+    Credits { values: targets.iter().map(|target| value(target).unwrap_or(0)).collect(), sum }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn targets(count: u16) -> Vec<Target> {
-        let target = |index: u16| Target {
-            host: if index.is_multiple_of(2) { "127.0.0.1".parse() } else { "node.test".parse() }.expect("valid"),
-            port: (8000 + index).try_into().expect("valid"),
-            weight: 1,
-        };
-        (0..count).map(target).collect()
-    }
-
-    fn balancer(count: u16, turn: &Arc<AtomicUsize>) -> Balancer {
-        Balancer::new(CircuitId::random(), targets(count), target::tests::RULES, Arc::clone(turn))
-    }
-
-    fn choose(balancer: &Balancer, tried: Tried) -> Option<usize> {
-        balancer.choose(tried).map(|target| target.index)
-    }
-
-    #[test]
-    fn every_target_gets_the_same_share() {
-        let turn = Arc::default();
-        let balancer = balancer(4, &turn);
-        let mut counts = [0; 4];
-        for _ in 0..400 {
-            counts[choose(&balancer, Tried::default()).expect("there are targets")] += 1;
-        }
-        assert_eq!(counts, [100; 4]);
-    }
-
-    #[test]
-    fn the_turn_goes_on_when_the_targets_change() {
-        let turn = Arc::default();
-        let mut counts = [0; 3];
-        for _ in 0..30 {
-            let changed = balancer(3, &turn);
-            counts[choose(&changed, Tried::default()).expect("there are targets")] += 1;
-        }
-        assert_eq!(counts, [10; 3]);
-    }
-
-    #[test]
-    fn a_tried_target_is_not_chosen_again_and_then_there_is_none() {
-        for count in [1, 2, 3, 128] {
-            let turn = Arc::default();
-            let balancer = balancer(count, &turn);
-            let mut tried = Tried::default();
-            let mut seen = BTreeSet::new();
-            while let Some(index) = choose(&balancer, tried) {
-                assert!(seen.insert(index), "{index} came twice");
-                tried.add(index);
-            }
-            assert_eq!(seen.len(), usize::from(count));
-        }
-    }
-
-    #[test]
-    fn without_targets_there_is_no_choice() {
-        let turn = Arc::default();
-        assert!(balancer(0, &turn).choose(Tried::default()).is_none());
-    }
-}
+mod tests;

@@ -16,7 +16,7 @@ use entities::frontend::Frontend;
 use entities::ids::CircuitKey;
 use http::HeaderValue;
 
-use crate::balance::{Balancer, PeerRules};
+use crate::balance::{Balancer, Ground};
 use crate::table::Slot;
 
 pub(crate) use answer::AnswerWait;
@@ -65,22 +65,24 @@ pub(crate) struct WayIn {
 // === impl LiveCircuit ===
 
 impl LiveCircuit {
-    /// Makes `versioned` ready at an edge with these `limits`; `lifetime` is the one of the generation before, if there was one.
+    /// Makes `versioned` ready at an edge with these `limits`; `before` is the generation before, if there was one.
     pub(crate) fn new(
         versioned: Versioned,
         authority: &Authority,
         limits: TimeLimits,
-        lifetime: Option<Arc<Lifetime>>,
+        before: Option<&Self>,
+        ground: &Arc<Ground>,
     ) -> Self {
         let circuit = versioned.circuit;
-        let lifetime = lifetime.unwrap_or_default();
+        let lifetime = before.map(|before| Arc::clone(&before.lifetime)).unwrap_or_default();
         let limits = limits.with(circuit.traffic.timeouts, circuit.backend);
-        let rules = PeerRules { backend: circuit.backend, limits };
+        let way_in = WayIn::new(&circuit.frontend, authority);
+        let before = before.map(|before| &before.balancer);
         Self {
             slot: Slot::of(&circuit.frontend),
             is_public: circuit.access.public,
-            balancer: Balancer::new(circuit.id, circuit.targets, rules, lifetime.turn()),
-            way_in: WayIn::new(&circuit.frontend, authority),
+            balancer: Balancer::new(&circuit, limits, way_in.scheme, before, lifetime.turn(), Arc::clone(ground)),
+            way_in,
             protocol: circuit.protocol,
             backend: circuit.backend,
             limits,

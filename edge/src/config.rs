@@ -12,6 +12,7 @@ use entities::authority::Authority;
 use entities::clock::{SharedClock, SystemClock};
 use entities::host::HostName;
 use entities::ids::{BootId, WorkerId};
+use ipnet::IpNet;
 
 pub use crate::circuit::TimeLimits;
 use crate::freshness::MaxStaleness;
@@ -43,8 +44,6 @@ pub struct Config {
     pub client: ClientLimits,
     /// How often the coordinator hears from the edge.
     pub heartbeat_interval: Duration,
-    /// How long open connections of a closed circuit may go on.
-    pub drain_time: Duration,
     /// How long the edge says that it is unready before it stops accepting.
     pub announce_time: Duration,
     /// How long requests in flight may go on when the edge stops.
@@ -63,8 +62,27 @@ pub struct Config {
     pub has_worker_key_in_registry: bool,
     /// How often the lease of that key is kept alive.
     pub keep_alive_interval: Duration,
+    /// Where targets may be.
+    pub targets: TargetRules,
     /// Tells how old the snapshot is.
     pub clock: SharedClock,
+}
+
+/// Where targets may be, and when they are tried.
+///
+/// Link-local addresses, the metadata services of clouds and the edge's own sockets are refused whatever stands here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetRules {
+    /// Whether they may be on loopback addresses of this machine.
+    pub allows_loopback: bool,
+    /// If there are any, targets must be in one of these ranges.
+    pub allowed: Vec<IpNet>,
+    /// Targets must be in none of these ranges.
+    pub denied: Vec<IpNet>,
+    /// `host:port` of the proxy's other parts, which are no targets: the registry, the coordinator's database.
+    pub own: Vec<String>,
+    /// Whether targets that look down are tried when all of a circuit do.
+    pub fails_open: bool,
 }
 
 /// How long clients of HTTP/1.1 may take.
@@ -109,7 +127,6 @@ impl Config {
             worker_key,
             client: ClientLimits::default(),
             heartbeat_interval: Duration::from_secs(10),
-            drain_time: Duration::from_secs(30),
             announce_time: Duration::ZERO,
             shutdown_drain: Duration::from_secs(10),
             limits: TimeLimits {
@@ -117,6 +134,7 @@ impl Config {
                 // Model servers think for minutes before they answer.
                 first_byte: Some(Duration::from_secs(300)),
                 idle: None,
+                drain: Duration::from_secs(30),
             },
             max_staleness_public: Duration::from_secs(24 * 3600),
             max_staleness_private: Duration::from_secs(3600),
@@ -124,6 +142,7 @@ impl Config {
             held_back_relist_interval: Duration::from_secs(30),
             has_worker_key_in_registry: true,
             keep_alive_interval: Duration::from_secs(5),
+            targets: TargetRules::default(),
             clock: Arc::new(SystemClock),
         }
     }
@@ -131,6 +150,15 @@ impl Config {
     /// Both limits of staleness.
     pub(crate) fn max_staleness(&self) -> MaxStaleness {
         MaxStaleness { public: self.max_staleness_public, private: self.max_staleness_private }
+    }
+}
+
+// === impl TargetRules ===
+
+impl Default for TargetRules {
+    /// As fits one machine: loopback is where its services are.
+    fn default() -> Self {
+        Self { allows_loopback: true, allowed: Vec::new(), denied: Vec::new(), own: Vec::new(), fails_open: true }
     }
 }
 
@@ -162,7 +190,7 @@ impl fmt::Debug for Config {
             .field("coordinator_url", &self.coordinator_url)
             .field("client", &self.client)
             .field("heartbeat_interval", &self.heartbeat_interval)
-            .field("drain_time", &self.drain_time)
+            .field("drain_time", &self.limits.drain)
             .field("announce_time", &self.announce_time)
             .field("shutdown_drain", &self.shutdown_drain)
             .field("limits", &self.limits)

@@ -139,6 +139,17 @@ fn may_begin(bytes: &[u8], message: Message) -> bool {
     }
 }
 
+/// The minor version and the status in the whole head of an answer.
+pub(crate) fn parse_status(head: &[u8]) -> Result<(u8, u16), httparse::Error> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut fields);
+    response.parse(head)?;
+    match (response.version, response.code) {
+        (Some(minor), Some(status)) => Ok((minor, status)),
+        _ => Err(httparse::Error::Status),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

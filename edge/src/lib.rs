@@ -17,7 +17,9 @@
 //! | `descriptors` | whether there are file descriptors left |
 //! | `table` | circuits by host and by port, and what a change of the registry means for them |
 //! | `circuit` | what one circuit needs at run time, and the connections that it has open |
-//! | `balance` | which target gets the next request |
+//! | [`balance`] | which target gets the next request, and how often one is tried |
+//! | `health` | which targets work: what requests meet, and what probes find out |
+//! | `address`, `egress` | where a target is, and whether the edge may connect there |
 //! | `freshness` | how long ago what is served was confirmed, and whether that is too long |
 //! | `sync` | follows the registry, writes the table, says how far it is |
 //! | `snapshot` | what is served, on disk: for a start while the registry is away |
@@ -36,15 +38,18 @@
 //! * Nothing that [`run()`] starts outlives it, but for idle connections to targets (pingora's pool keeps those for at
 //!   most the idle time of a target connection) and for a last write of the snapshot that the disk does not take.
 
+mod address;
 mod api;
 mod backoff;
-mod balance;
+pub mod balance;
 mod circuit;
 pub mod cli;
 pub mod config;
 mod descriptors;
+mod egress;
 mod freshness;
 mod head;
+mod health;
 mod listen;
 mod metrics;
 mod presence;

@@ -10,7 +10,13 @@ use crate::sync::StaleReason;
 use crate::tcp::relay::{Outcome, copies};
 
 /// Why a request failed at its target, and the value of the label `reason`.
-const TARGET_FAULTS: [&str; 5] = ["resolve", "connect", "connect_timeout", "broken", "timeout"];
+const TARGET_FAULTS: [&str; 6] = ["resolve", "connect", "connect_timeout", "broken", "timeout", "forbidden"];
+
+/// Why a request was tried once more, or was not although it might have been, and the value of the label `reason`.
+const RETRIES: [&str; 4] = ["connect", "reused", "sent", "unpaid"];
+
+/// How a probe ended, and the value of the label `outcome`.
+const PROBES: [&str; 2] = ["failed", "ok"];
 
 /// Why a registry value was skipped, and the value of the label `reason`.
 const SKIP_REASONS: [&str; 3] = ["malformed", "unknown_schema", "other_key"];
@@ -39,6 +45,8 @@ pub(crate) struct Metrics {
     pub(crate) upgrades: IntCounter,
     /// Requests and connections that were cut because their circuit's drain time was over.
     pub(crate) drains_cut: IntCounter,
+    /// Times that a target was taken out because it failed again and again.
+    pub(crate) targets_out: IntCounter,
     /// Lists of the registry.
     pub(crate) relists: IntCounter,
     /// Changes that were applied.
@@ -59,11 +67,27 @@ pub(crate) struct Metrics {
     pub(crate) snapshot_bytes: IntGauge,
     stale: [IntGauge; StaleReason::ALL.len()],
     requests: [IntCounter; 6],
-    target_faults: [IntCounter; 5],
+    target_faults: [IntCounter; TARGET_FAULTS.len()],
+    retries: [IntCounter; RETRIES.len()],
+    probes: [IntCounter; PROBES.len()],
     skipped: [IntCounter; 3],
     relay_ends: [IntCounter; RELAY_ENDS.len()],
     relayed_bytes: [IntCounter; DIRECTIONS.len()],
     relay_copies: IntCounter,
+}
+
+/// Why a request is tried once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Retry {
+    /// Nothing was sent: there was no connection.
+    Connect,
+    /// The target had closed a connection that was to be used again.
+    Reused,
+    /// It was sent, and the circuit allows to send it again.
+    Sent,
+    /// It might have been sent again, but the circuit's budget is spent.
+    Unpaid,
 }
 
 /// What went wrong at a target.
@@ -80,6 +104,8 @@ pub(crate) enum TargetFault {
     Broken,
     /// It did not answer in time.
     Timeout,
+    /// The edge may not connect there.
+    Forbidden,
 }
 
 /// What was wrong with a registry value.
@@ -111,6 +137,8 @@ impl Metrics {
         let registry = Registry::new();
         let requests = vector(&registry, "requests_total", "Requests by class of the answer", "code_class")?;
         let target_faults = vector(&registry, "target_faults_total", "Attempts that failed at a target", "reason")?;
+        let retries = vector(&registry, "retries_total", "Requests tried once more; unpaid ones were not", "reason")?;
+        let probes = vector(&registry, "probes_total", "Probes of targets", "outcome")?;
         let skipped = vector(&registry, "registry_values_skipped_total", "Registry values not understood", "reason")?;
         let relay_ends =
             vector(&registry, "relay_ends_total", "Byte streams and tunnels that ended, by reason", "reason")?;
@@ -123,6 +151,7 @@ impl Metrics {
             ports_open: gauge(&registry, "ports_open", "Dynamic ports that listen")?,
             connections_open: gauge(&registry, "connections_open", "Client connections")?,
             upgrades: counter(&registry, "upgrades_total", "Requests that became tunnels, such as WebSockets")?,
+            targets_out: counter(&registry, "targets_out_total", "Times that a failing target was taken out")?,
             drains_cut: counter(&registry, "drains_cut_total", "Requests cut at the end of a drain time")?,
             relists: counter(&registry, "registry_relists_total", "Lists of the registry")?,
             events_applied: counter(&registry, "events_applied_total", "Registry changes applied")?,
@@ -143,6 +172,8 @@ impl Metrics {
             snapshot_bytes: gauge(&registry, "snapshot_bytes", "Size of the snapshot")?,
             stale: StaleReason::ALL.map(|reason| stale.with_label_values(&[reason.as_str()])),
             requests: CODE_CLASSES.map(|class| requests.with_label_values(&[class])),
+            retries: RETRIES.map(|reason| retries.with_label_values(&[reason])),
+            probes: PROBES.map(|outcome| probes.with_label_values(&[outcome])),
             target_faults: TARGET_FAULTS.map(|reason| target_faults.with_label_values(&[reason])),
             skipped: SKIP_REASONS.map(|reason| skipped.with_label_values(&[reason])),
             relay_ends: RELAY_ENDS.map(|reason| relay_ends.with_label_values(&[reason])),
@@ -163,6 +194,20 @@ impl Metrics {
     /// A target failed.
     pub(crate) fn count_target_fault(&self, fault: TargetFault) {
         if let Some(counter) = self.target_faults.get(fault as usize) {
+            counter.inc();
+        }
+    }
+
+    /// A request is tried once more, or would have been.
+    pub(crate) fn count_retry(&self, retry: Retry) {
+        if let Some(counter) = self.retries.get(retry as usize) {
+            counter.inc();
+        }
+    }
+
+    /// A probe is over.
+    pub(crate) fn count_probe(&self, is_success: bool) {
+        if let Some(counter) = self.probes.get(usize::from(is_success)) {
             counter.inc();
         }
     }

@@ -5,12 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use entities::limits::MAX_TARGET_REPORTS;
 use entities::worker::{Heartbeat, Registration};
 use reqwest::{RequestBuilder, StatusCode};
 use tokio::sync::watch;
 
 use crate::backoff::Backoff;
 use crate::config::Config;
+use crate::health::{Health, Reports};
 use crate::metrics::Metrics;
 
 /// How long the coordinator may take to answer.
@@ -21,6 +23,12 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The first wait after an error, and the longest one.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How long news about targets wait for more of them: a node that dies takes many targets along.
+const NEWS_GATHER_TIME: Duration = Duration::from_millis(50);
+
+/// The time between two heartbeats with news, at least.
+const NEWS_PAUSE: Duration = Duration::from_millis(50);
 
 /// The edge's side of the workers API.
 #[derive(Clone)]
@@ -84,10 +92,12 @@ impl Registrar {
     }
 
     /// Registers and sends heartbeats for ever.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(self, health: Health) {
         loop {
             self.register().await;
-            self.send_heartbeats().await;
+            // Whoever has taken the edge up knows nothing of its targets.
+            health.report_all();
+            self.send_heartbeats(health.reports()).await;
         }
     }
 
@@ -121,23 +131,41 @@ impl Registrar {
         }
     }
 
-    /// Until the coordinator does not know the edge any more.
-    async fn send_heartbeats(&self) {
+    /// Until the coordinator does not know the edge any more. News about targets do not wait for the next heartbeat, but for
+    /// each other.
+    async fn send_heartbeats(&self, reports: &Reports) {
         let url = format!("{}/heartbeat", self.worker_url);
+        let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+        let mut pause = NEWS_PAUSE;
         loop {
-            tokio::time::sleep(self.heartbeat_interval).await;
+            let news = async {
+                tokio::time::sleep(pause).await;
+                reports.arrived().await;
+                tokio::time::sleep(NEWS_GATHER_TIME).await;
+            };
+            // The time over is the time for a heartbeat.
+            let _ = tokio::time::timeout(self.heartbeat_interval, news).await;
+            let targets = reports.take(MAX_TARGET_REPORTS);
             let heartbeat = Heartbeat {
                 boot_id: self.registration.boot_id,
                 circuits: as_count(self.metrics.circuits.get()),
                 connections: as_count(self.metrics.connections_open.get()),
+                targets,
             };
             match self.send(self.http.post(&url).json(&heartbeat)).await {
-                Ok(Verdict::Accepted) => {}
+                Ok(Verdict::Accepted) => {
+                    backoff.reset();
+                    pause = NEWS_PAUSE;
+                }
                 Ok(Verdict::Unknown(status)) => {
                     tracing::warn!(%status, "the coordinator does not know this edge any more, registering again");
                     return;
                 }
-                Err(error) => tracing::warn!(%error, "a heartbeat was not heard"),
+                Err(error) => {
+                    tracing::warn!(%error, "a heartbeat was not heard");
+                    reports.give_back(heartbeat.targets);
+                    pause = backoff.next();
+                }
             }
         }
     }

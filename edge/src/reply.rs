@@ -6,6 +6,9 @@ use bytes::Bytes;
 use http::header::{ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
+/// When to ask again for an application that is starting.
+const STARTING_RETRY_S: u16 = 2;
+
 /// What programs match on. The words are part of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Problem {
@@ -27,6 +30,8 @@ pub(crate) enum Problem {
     TargetUnreachable,
     /// The circuit has no target at the moment.
     NoTarget,
+    /// The circuit's target has never answered and takes no connections yet.
+    Starting,
     /// The registry has not confirmed the circuit for too long.
     Unconfirmed,
     /// The target did not answer in time.
@@ -97,7 +102,13 @@ impl Problem {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "no_target",
                 "Application not ready",
-                "The application has no running instance at the moment. Try again shortly.",
+                "The application has no running instance at the moment.",
+            ),
+            Self::Starting => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "starting",
+                "The application is starting",
+                "It does not take requests yet. This page asks again by itself.",
             ),
             Self::Unconfirmed => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -118,7 +129,7 @@ impl Problem {
     pub(crate) fn reply(self, wants_html: bool) -> Reply {
         let (status, code, title, detail) = self.parts();
         let (content_type, body) = if wants_html {
-            ("text/html; charset=utf-8", page(status, title, detail))
+            ("text/html; charset=utf-8", page(status, title, detail, self.refreshes_after_s()))
         } else {
             let problem = serde_json::json!({
                 "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail, "code": code,
@@ -127,12 +138,18 @@ impl Problem {
         };
         let field = match self {
             Self::NoTarget => Some((RETRY_AFTER, HeaderValue::from_static("1"))),
+            Self::Starting => Some((RETRY_AFTER, HeaderValue::from(STARTING_RETRY_S))),
             Self::Unconfirmed => Some((RETRY_AFTER, HeaderValue::from_static("30"))),
             Self::MethodNotAllowed => Some((ALLOW, HeaderValue::from_static("GET, HEAD"))),
             Self::Unauthorized => Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
             _ => None,
         };
         Reply { status, content_type, body: body.into(), field, must_close: self == Self::BadRequest }
+    }
+
+    /// After how many seconds a page asks again by itself.
+    fn refreshes_after_s(self) -> Option<u16> {
+        matches!(self, Self::Starting | Self::NoTarget).then_some(STARTING_RETRY_S)
     }
 
     /// The answer as `grpc-status` and `grpc-message`, by gRPC's table for statuses of HTTP but for one: what took too
@@ -185,11 +202,13 @@ pub(crate) fn is_grpc(content_type: Option<&[u8]>) -> bool {
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-fn page(status: StatusCode, title: &str, detail: &str) -> String {
+fn page(status: StatusCode, title: &str, detail: &str, refreshes_after_s: Option<u16>) -> String {
     let code = status.as_u16();
+    let refresh = refreshes_after_s
+        .map_or_else(String::new, |seconds| format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">"));
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title><style>\
+         {refresh}<meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title><style>\
          body{{font:16px/1.5 system-ui,sans-serif;margin:20vh auto 0;max-width:32rem;padding:0 1rem;color:#222}}\
          h1{{font-size:1.4rem}}p{{color:#555}}small{{color:#888}}</style></head>\
          <body><h1>{title}</h1><p>{detail}</p><small>{code}</small></body></html>\n"
@@ -223,6 +242,7 @@ mod tests {
             (Problem::Internal, 13),
             (Problem::TargetUnreachable, 14),
             (Problem::NoTarget, 14),
+            (Problem::Starting, 14),
             (Problem::Unconfirmed, 14),
             (Problem::TargetTimeout, 4),
         ];

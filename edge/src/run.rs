@@ -10,8 +10,11 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::api::Api;
+use crate::balance::Ground;
 use crate::config::{Config, Listeners};
+use crate::egress::Egress;
 use crate::freshness::Freshness;
+use crate::health::Health;
 use crate::listen::{DynamicPorts, EdgeProxy, TrafficPort};
 use crate::metrics::Metrics;
 use crate::presence::Presence;
@@ -59,6 +62,9 @@ pub async fn run(
     let (snapshot, remembered) = open_snapshot(&config, &metrics).await?.unzip();
     let journal = snapshot.as_ref().map(Snapshot::journal);
     let table = Arc::new(Table::new());
+    let egress = Arc::new(Egress::new(&config, &listeners, Arc::clone(&table)).await);
+    let health = Health::new(Arc::clone(&egress), Arc::clone(&metrics));
+    let ground = Ground { health: health.clone(), egress, fails_open: config.targets.fails_open };
     let (progress, position) = Progress::new();
     let freshness = Arc::new(Freshness::new(config.max_staleness()));
     let (leaving, is_leaving) = watch::channel(false);
@@ -78,7 +84,7 @@ pub async fn run(
     let proxy = EdgeProxy::shared(Arc::clone(&table), api, Arc::clone(&freshness), Arc::clone(&metrics));
     let (traffic, ports) = TrafficPort::open(listeners.traffic, config.port_address, proxy, config.client, streams)?;
 
-    let applier = Applier::new(&config, table, ports, journal.clone(), Arc::clone(&metrics));
+    let applier = Applier::new(&config, table, ports, Arc::new(ground), journal.clone(), Arc::clone(&metrics));
     let presence = Presence::new(&config, Arc::clone(&registry), &layout);
     let standing = Standing::new(progress, Arc::clone(&freshness), journal, Arc::clone(&metrics));
     let mut follower = Follower::new(&config, registry, layout, applier, standing, freshness, metrics);
@@ -89,7 +95,8 @@ pub async fn run(
     let mut following: JoinSet<DynamicPorts> = JoinSet::new();
     following.spawn(follower.run(must_stop));
     let mut registering = JoinSet::new();
-    registering.spawn(registrar.clone().run());
+    registering.spawn(registrar.clone().run(health.clone()));
+    registering.spawn(health.run());
     if config.has_worker_key_in_registry {
         registering.spawn(presence.clone().run());
     }

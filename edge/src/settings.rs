@@ -16,7 +16,7 @@ use program::registry::RegistrySettings;
 use program::settings::{SettingFaults, Settings};
 
 use crate::circuit::unless_zero;
-use crate::config::{ClientLimits, Config, TimeLimits};
+use crate::config::{ClientLimits, Config, TargetRules, TimeLimits};
 
 /// A commented configuration file.
 pub const SAMPLE: &str = include_str!("../sample.toml");
@@ -65,7 +65,10 @@ pub fn read(mut settings: Settings<'_>) -> Result<EdgeSettings, SettingFaults> {
         api_names: api_url.and_then(|(_, host)| host).into_iter().collect(),
         ..over.over(config)
     });
-    settings.finish(config.zip(registry).map(|(config, registry)| EdgeSettings { traffic, config, registry, log }))
+    settings.finish(config.zip(registry).map(|(mut config, registry)| {
+        config.targets.own.extend(registry.members());
+        EdgeSettings { traffic, config, registry, log }
+    }))
 }
 
 /// Settings that have defaults.
@@ -75,7 +78,7 @@ struct Over {
     api_allowed: Option<Vec<IpAddr>>,
     client: ClientLimits,
     heartbeat_interval: Duration,
-    drain_time: Duration,
+    targets: TargetRules,
     announce_time: Duration,
     shutdown_drain: Duration,
     limits: TimeLimits,
@@ -103,7 +106,6 @@ impl Over {
                 write: seconds("listen", "write_timeout_s", 60, 1, DAY_S),
             },
             heartbeat_interval: seconds("coordinator", "heartbeat_interval_s", 10, 1, 60),
-            drain_time: seconds("circuits", "drain_s", 30, 0, DAY_S),
             announce_time: seconds("shutdown", "announce_s", 5, 0, 300),
             shutdown_drain: seconds("shutdown", "drain_s", 30, 0, DAY_S),
             max_staleness_public: seconds("circuits", "max_staleness_s", DAY_S, 60, 30 * DAY_S),
@@ -112,6 +114,14 @@ impl Over {
                 connect: Duration::from_millis(connect_ms),
                 first_byte: unless_zero(Duration::from_millis(first_byte_ms)),
                 idle: unless_zero(Duration::from_secs(idle_s)),
+                drain: seconds("circuits", "drain_s", 30, 0, DAY_S),
+            },
+            targets: TargetRules {
+                allows_loopback: settings.or("targets", "allow_loopback", false),
+                allowed: settings.list("targets", "allowed").unwrap_or_default(),
+                denied: settings.list("targets", "denied").unwrap_or_default(),
+                own: settings.list("targets", "own").unwrap_or_default(),
+                fails_open: settings.or("targets", "fail_open", true),
             },
             port_address: settings.or("listen", "port_address", IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             api_allowed: settings.list("listen", "api_allowed"),
@@ -126,7 +136,7 @@ impl Over {
             api_allowed: self.api_allowed.unwrap_or_else(loopback),
             client: self.client,
             heartbeat_interval: self.heartbeat_interval,
-            drain_time: self.drain_time,
+            targets: self.targets,
             announce_time: self.announce_time,
             shutdown_drain: self.shutdown_drain,
             limits: self.limits,
@@ -196,12 +206,14 @@ mod tests {
         assert_eq!(traffic, "0.0.0.0:6130".parse().expect("valid"));
         let authority = config.authority.clone();
         let defaults = Config::new(config.worker_id.clone(), authority, String::new(), String::new(), String::new());
-        assert_eq!(config.drain_time, defaults.drain_time);
         assert_eq!(config.client, defaults.client);
         assert_eq!(config.heartbeat_interval, defaults.heartbeat_interval);
         assert_eq!(config.max_staleness_public, defaults.max_staleness_public);
         assert_eq!(config.max_staleness_private, defaults.max_staleness_private);
         assert_eq!(config.limits, defaults.limits);
+        // A cluster's services are on other machines, and etcd is none of them.
+        let own = vec!["127.0.0.1:2379".to_owned()];
+        assert_eq!(config.targets, TargetRules { allows_loopback: false, own, ..defaults.targets });
         assert_eq!(config.worker_key, "worker-key");
         // Every line that is commented out is a default, so turning all of them on changes nothing.
         let is_value = |line: &str| {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use entities::ids::CircuitKey;
 use tokio::net::TcpStream;
 
+use crate::balance::Hold;
 use crate::circuit::{Busy, OpenRequest};
 pub(crate) use handshake::{Answer, HandshakeError, shake_hands};
 
@@ -26,6 +27,8 @@ pub(crate) struct Switched {
     pub(crate) to_client: Vec<u8>,
     /// The circuit knows the tunnel by this.
     pub(crate) open: OpenRequest,
+    /// And its target by this, if there are several.
+    pub(crate) hold: Option<Hold>,
     /// The connection counts as busy by this.
     pub(crate) busy: Busy,
     /// How long the tunnel may carry nothing.

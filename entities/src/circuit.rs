@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
-use crate::balance::LoadBalancing;
+use crate::balance::{Affinity, LoadBalancing, Retries};
 use crate::faults::Faults;
 use crate::frontend::{Frontend, FrontendRequest};
+use crate::health_check::HealthCheck;
 use crate::ids::{AuthorityName, CircuitId, CircuitKey, Generation, OwnerId, ServiceName, UserId, Variant};
 use crate::target::Target;
 
@@ -103,6 +104,12 @@ pub struct CircuitPatch {
     pub targets: Option<Vec<Target>>,
     /// New spreading.
     pub load_balancing: Option<LoadBalancing>,
+    /// Whether clients stay with their targets from now on.
+    pub affinity: Option<Affinity>,
+    /// How often requests are tried from now on.
+    pub retries: Option<Retries>,
+    /// Another health check, or none.
+    pub health_check: Option<Option<HealthCheck>>,
     /// New access rules.
     pub access: Option<Access>,
     /// New time limits.
@@ -127,6 +134,15 @@ impl CircuitPatch {
         }
         if let Some(load_balancing) = self.load_balancing {
             changed.load_balancing = load_balancing;
+        }
+        if let Some(affinity) = self.affinity {
+            changed.traffic.affinity = affinity;
+        }
+        if let Some(retries) = self.retries {
+            changed.traffic.retries = retries;
+        }
+        if let Some(health_check) = self.health_check {
+            changed.traffic.health_check = health_check;
         }
         if let Some(access) = self.access {
             changed.access = access;

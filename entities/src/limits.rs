@@ -12,6 +12,20 @@ pub const MAX_HOST_BYTES: usize = 253;
 /// [`MAX_REGISTRY_VALUE_BYTES`]; longer host names meet that limit first.
 pub const MAX_TARGETS: usize = 128;
 
+/// How often one request may be tried, the first time included: with connections that time out after the usual 3 s it is
+/// half a minute.
+pub const MAX_ATTEMPTS: u8 = 10;
+
+/// The path that a health check asks for.
+pub const MAX_CHECK_PATH_BYTES: usize = 1_024;
+
+/// Statuses that a health check expects.
+pub const MAX_EXPECTED_STATUSES: usize = 32;
+
+/// Targets whose health is reported in one heartbeat: 110 bytes each with an address, 350 with the longest name, which
+/// stays below [`MAX_API_BODY_BYTES`].
+pub const MAX_TARGET_REPORTS: usize = 300;
+
 /// Labels of one circuit.
 pub const MAX_LABELS: usize = 32;
 

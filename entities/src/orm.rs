@@ -9,6 +9,7 @@ pub mod circuit_status;
 pub mod installation;
 pub mod resting_host;
 pub mod resting_port;
+pub mod target_health;
 pub mod tombstone;
 pub mod worker;
 

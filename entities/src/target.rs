@@ -77,7 +77,7 @@ pub struct Target {
     pub host: TargetHost,
     /// Where it listens.
     pub port: Port,
-    /// Its share of the traffic relative to the others.
+    /// Its share of the traffic relative to the others; with 0 it finishes what is open and gets nothing new.
     #[serde(default = "default_weight")]
     pub weight: u16,
 }
@@ -128,17 +128,10 @@ impl Target {
                 }
             }
         }
-        // Round robin gives every target the same share; other weights come with the strategies that honour them.
-        if weight.is_some_and(|weight| weight != 1) {
-            faults.push(
-                fields.pointer_to("weight"),
-                FaultCode::NotSupported,
-                "weights other than 1 are not supported yet",
-            );
-        }
         fields.finish(faults);
         let port = Port::try_from(u16::try_from(number?).ok()?).ok()?;
-        Some(Self { host: host?, port, weight: 1 })
+        let weight = weight.and_then(|number| u16::try_from(number).ok());
+        Some(Self { host: host?, port, weight: weight.unwrap_or_else(default_weight) })
     }
 }
 

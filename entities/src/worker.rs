@@ -6,7 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::authority::Authority;
-use crate::ids::{BootId, CircuitKey, Epoch, Generation, Revision, WorkerId};
+use crate::ids::{BootId, CircuitId, CircuitKey, Epoch, Generation, Port, Revision, WorkerId};
+use crate::target::TargetHost;
 
 /// How a worker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +69,25 @@ pub struct Heartbeat {
     pub circuits: u64,
     /// Client connections open.
     pub connections: u64,
+    /// Targets of which something else is known than before, at most [`MAX_TARGET_REPORTS`]. After a registration the edge
+    /// reports everything that it knows once more.
+    ///
+    /// [`MAX_TARGET_REPORTS`]: crate::limits::MAX_TARGET_REPORTS
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<TargetReport>,
+}
+
+/// What an edge knows about one target of one circuit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetReport {
+    /// Which life of which circuit.
+    pub circuit_id: CircuitId,
+    /// Where the target is.
+    pub host: TargetHost,
+    /// Where it listens.
+    pub port: Port,
+    /// Whether it works; `None` if nothing is known any more.
+    pub healthy: Option<bool>,
 }
 
 /// Answer of `GET /v2/sync`: how far an edge is.

@@ -15,6 +15,7 @@ use sea_orm_migration::prelude::*;
 
 mod m20261124_000001_circuits;
 mod m20261124_000002_registry_position;
+mod m20261126_000003_target_health;
 
 /// Applies and takes back the migrations.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +24,10 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261124_000001_circuits::Migration), Box::new(m20261124_000002_registry_position::Migration)]
+        vec![
+            Box::new(m20261124_000001_circuits::Migration),
+            Box::new(m20261124_000002_registry_position::Migration),
+            Box::new(m20261126_000003_target_health::Migration),
+        ]
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Buf;
 use entities::authority::Scheme;
 use entities::ids::{AuthorityName, BootId, WorkerId};
+use entities::limits::MAX_TARGET_REPORTS;
 use entities::worker::{Heartbeat, Registration, WorkerStatus};
 use futures_util::Stream;
 use http::{HeaderMap, StatusCode};
@@ -169,7 +170,7 @@ pub(super) async fn register(
     request_body = WorkerHeartbeat,
     responses(
         (status = 204, description = "Noted"),
-        (status = 400, description = "`invalid_request`, `body_too_large` or `incomplete_body`"),
+        (status = 400, description = "`invalid_request`, `too_many_targets`, `body_too_large` or `incomplete_body`"),
         (status = 404, description = "`no_such_worker`: register"),
         (status = 409, description = "`not_registered`: another run has the name; register"),
     )
@@ -183,6 +184,10 @@ pub(super) async fn heartbeat(
     let scope = api.check_worker(headers)?;
     let id = parse_id(id)?;
     let beat: Heartbeat = body::parse(&body::read(stream).await?)?;
+    if beat.targets.len() > MAX_TARGET_REPORTS {
+        let detail = format!("at most {MAX_TARGET_REPORTS} targets in one heartbeat");
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "too_many_targets", detail));
+    }
     let known = api.workers.find(&id).await?.ok_or_else(no_such_worker)?;
     check_authority(&scope, &known.authority)?;
     api.workers.heartbeat(&known, &beat).await?;

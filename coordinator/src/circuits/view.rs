@@ -5,18 +5,21 @@
 use std::collections::BTreeMap;
 
 use entities::authority::Authority;
+use entities::balance::Strategy;
 use entities::circuit::{AppMode, Backend, CircuitStatus, Protocol};
 use entities::clock::from_unix_ms;
 use entities::frontend::Frontend;
 use entities::ids::Revision;
 use entities::ids::WorkerId;
 use entities::orm::{RowError, from_column};
+use entities::target::Target;
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::store::StoredCircuit;
+use crate::targets::TargetHealth;
 
 /// One circuit.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -66,6 +69,16 @@ pub struct CircuitView {
     /// How requests are spread.
     #[schema(value_type = Object)]
     pub load_balancing: entities::balance::LoadBalancing,
+    /// Whether clients stay with their targets.
+    #[schema(value_type = Object)]
+    pub affinity: entities::balance::Affinity,
+    /// How often a request is tried.
+    #[schema(value_type = Object)]
+    pub retries: entities::balance::Retries,
+    /// How targets are probed; absent if only requests tell whether they work.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub health_check: Option<entities::health_check::HealthCheck>,
     /// Who may use it.
     #[schema(value_type = Object)]
     pub access: entities::access::Access,
@@ -113,9 +126,9 @@ pub struct TargetView {
     pub host: String,
     /// Where it listens.
     pub port: u16,
-    /// Its share of the traffic.
+    /// Its share of the traffic; with 0 it finishes what is open and gets nothing new.
     pub weight: u16,
-    /// Whether it can be used; `null` while nobody has checked.
+    /// Whether it works, as far as live workers know: `null` while nobody has checked it and nothing has failed there.
     pub healthy: Option<bool>,
 }
 
@@ -153,6 +166,14 @@ impl CircuitView {
                 detail: "anybody who can reach the edge may use this circuit".to_owned(),
             });
         }
+        let has_weights = spec.targets.iter().any(|target| target.weight > 1);
+        if has_weights && spec.load_balancing.strategy == Strategy::RoundRobin {
+            warnings.push(WarningView {
+                code: "weights_ignored".to_owned(),
+                detail: "round_robin gives every target the same share; weighted and least_connections honour weights"
+                    .to_owned(),
+            });
+        }
         Ok(Self {
             id: row.id,
             key: row.key.clone(),
@@ -169,8 +190,11 @@ impl CircuitView {
             status: circuit.status,
             generation: from_column(row.generation),
             applied,
-            targets: spec.targets.iter().map(TargetView::from).collect(),
+            targets: spec.targets.iter().map(|target| TargetView::of(target, &circuit.health)).collect(),
             load_balancing: spec.load_balancing,
+            affinity: spec.traffic.affinity,
+            retries: spec.traffic.retries,
+            health_check: spec.traffic.health_check,
             access: spec.access,
             timeouts: spec.traffic.timeouts,
             headers: spec.traffic.headers,
@@ -183,8 +207,15 @@ impl CircuitView {
     }
 }
 
-impl From<&entities::target::Target> for TargetView {
-    fn from(target: &entities::target::Target) -> Self {
-        Self { host: target.host.as_str().to_owned(), port: target.port.number(), weight: target.weight, healthy: None }
+// === impl TargetView ===
+
+impl TargetView {
+    fn of(target: &Target, health: &TargetHealth) -> Self {
+        Self {
+            host: target.host.as_str().to_owned(),
+            port: target.port.number(),
+            weight: target.weight,
+            healthy: health.of(target),
+        }
     }
 }

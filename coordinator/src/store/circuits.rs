@@ -12,9 +12,10 @@ use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use super::rests::{self, HostState, PortState};
-use super::{Store, StoreError, WriteTransaction};
+use super::{Store, StoreError, WriteTransaction, health};
 use crate::placement::Place;
 use crate::slots::{self, RestRules};
+use crate::targets::TargetHealth;
 
 /// An open circuit as the store has it.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub struct StoredCircuit {
     pub row: circuit::Model,
     /// Its status.
     pub status: CircuitStatus,
+    /// What is known about its targets.
+    pub health: TargetHealth,
 }
 
 /// What to open.
@@ -186,7 +189,7 @@ impl Store {
         circuit::Entity::insert(inserted).exec_without_returning(write.connection()).await?;
         circuit_status::Entity::insert(status).exec_without_returning(write.connection()).await?;
         write.commit().await?;
-        Ok(OpenOutcome::Opened(StoredCircuit { row, status: CircuitStatus::Pending }))
+        Ok(OpenOutcome::Opened(StoredCircuit::from((row, None))))
     }
 
     /// Gives a circuit another port after a worker could not bind `refused`, which is passed over from then on.
@@ -228,7 +231,7 @@ impl Store {
         let is_current = update(&write, &moved).await?;
         write.commit().await?;
         Ok(if is_current {
-            MoveOutcome::Moved(Box::new(StoredCircuit { row: moved, status: CircuitStatus::Pending }))
+            MoveOutcome::Moved(Box::new(StoredCircuit::from((moved, None))))
         } else {
             MoveOutcome::NotFound
         })
@@ -243,7 +246,7 @@ impl Store {
         now_ms: i64,
     ) -> Result<ChangeOutcome, StoreError> {
         let write = self.begin().await?;
-        let Some(StoredCircuit { row, status }) = lock_by_key(&write, key).await? else {
+        let Some(StoredCircuit { row, status, health }) = lock_by_key(&write, key).await? else {
             return Ok(ChangeOutcome::NotFound);
         };
         let generation = row.generation();
@@ -256,7 +259,7 @@ impl Store {
             Err(faults) => return Ok(ChangeOutcome::Invalid(faults)),
         };
         if changed == spec {
-            return Ok(ChangeOutcome::Unchanged(StoredCircuit { row, status }));
+            return Ok(ChangeOutcome::Unchanged(StoredCircuit { row, status, health }));
         }
         let next = circuit::Model {
             spec: serde_json::to_value(&changed)?,
@@ -267,8 +270,10 @@ impl Store {
         if !update(&write, &next).await? {
             return Ok(ChangeOutcome::GenerationMismatch(generation));
         }
+        health::forget_targets(&write, next.id, &spec, &changed).await?;
+        let health = health_of(write.connection(), next.id).await?;
         write.commit().await?;
-        Ok(ChangeOutcome::Changed(StoredCircuit { row: next, status }))
+        Ok(ChangeOutcome::Changed(StoredCircuit { row: next, status, health }))
     }
 
     /// Closes circuits: their slots start to rest and their keys keep their generation.
@@ -298,7 +303,7 @@ impl Store {
     pub async fn circuit_by_id(&self, id: CircuitId) -> Result<Option<StoredCircuit>, StoreError> {
         let found =
             circuit::Entity::find_by_id(id.0).find_also_related(circuit_status::Entity).one(&self.database).await?;
-        Ok(found.map(StoredCircuit::from))
+        with_health(&self.database, found).await
     }
 
     /// Circuits in the order of their keys.
@@ -320,8 +325,27 @@ impl Store {
             query = query.filter(circuit::Column::Key.gt(after.as_str()));
         }
         let found = query.order_by_asc(circuit::Column::Key).limit(filter.limit).all(&self.database).await?;
-        Ok(found.into_iter().map(StoredCircuit::from).collect())
+        let ids: Vec<_> = found.iter().map(|(row, _)| row.id).collect();
+        let mut health = health::load_health(&self.database, &ids).await?;
+        let circuit = |(row, status): (circuit::Model, Option<circuit_status::Model>)| {
+            let health = health.remove(&row.id).unwrap_or_default();
+            StoredCircuit { health, ..StoredCircuit::from((row, status)) }
+        };
+        Ok(found.into_iter().map(circuit).collect())
     }
+}
+
+/// What is known about the targets of one circuit.
+async fn health_of(connection: &impl ConnectionTrait, id: sea_orm::prelude::Uuid) -> Result<TargetHealth, StoreError> {
+    Ok(health::load_health(connection, &[id]).await?.remove(&id).unwrap_or_default())
+}
+
+async fn with_health(
+    connection: &impl ConnectionTrait,
+    found: Option<(circuit::Model, Option<circuit_status::Model>)>,
+) -> Result<Option<StoredCircuit>, StoreError> {
+    let Some(circuit) = found.map(StoredCircuit::from) else { return Ok(None) };
+    Ok(Some(StoredCircuit { health: health_of(connection, circuit.row.id).await?, ..circuit }))
 }
 
 async fn find_by_key(connection: &impl ConnectionTrait, key: &CircuitKey) -> Result<Option<StoredCircuit>, StoreError> {
@@ -330,7 +354,7 @@ async fn find_by_key(connection: &impl ConnectionTrait, key: &CircuitKey) -> Res
         .filter(circuit::Column::Key.eq(key.as_str()))
         .one(connection)
         .await?;
-    Ok(found.map(StoredCircuit::from))
+    with_health(connection, found).await
 }
 
 /// The same, and nobody else changes it before the transaction ends: where several write at a time, each change sees
@@ -339,7 +363,7 @@ async fn lock_by_key(write: &WriteTransaction, key: &CircuitKey) -> Result<Optio
     let query = circuit::Entity::find().filter(circuit::Column::Key.eq(key.as_str()));
     let Some(row) = query.lock_exclusive().one(write.connection()).await? else { return Ok(None) };
     let status = circuit_status::Entity::find_by_id(row.id).one(write.connection()).await?;
-    Ok(Some(StoredCircuit::from((row, status))))
+    with_health(write.connection(), Some((row, status))).await
 }
 
 /// Writes a row if its generation is still the one before; tells whether it was.
@@ -473,6 +497,6 @@ async fn take_slot(write: &WriteTransaction, new: &NewCircuit) -> Result<Result<
 impl From<(circuit::Model, Option<circuit_status::Model>)> for StoredCircuit {
     fn from((row, status): (circuit::Model, Option<circuit_status::Model>)) -> Self {
         let status = status.map_or(CircuitStatus::Pending, |status| status.circuit_status());
-        Self { row, status }
+        Self { row, status, health: TargetHealth::default() }
     }
 }

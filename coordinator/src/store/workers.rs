@@ -11,7 +11,7 @@ use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::{Store, StoreError, WriteTransaction};
+use super::{Store, StoreError, WriteTransaction, health};
 
 /// One registered worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +101,11 @@ impl Store {
             renamed = rename_hosts(&write, &known, claimed, now_ms).await?;
             store_authority(&write, claimed, now_ms).await?;
         }
+        let known = worker::Entity::find_by_id(id.as_str()).one(write.connection()).await?;
+        if known.is_some_and(|known| known.boot_id != registration.boot_id.0) {
+            // What another run knew, this one has to find out anew.
+            health::forget_worker(write.connection(), id).await?;
+        }
         store_worker(&write, id, registration, now_ms).await?;
         write.commit().await?;
         Ok(RegisterOutcome::Registered { renamed })
@@ -132,11 +137,17 @@ impl Store {
 
     /// Forgets a worker, if it is still the run that leaves; tells whether it was there.
     pub async fn remove_worker(&self, id: &WorkerId, boot_id: Option<BootId>) -> Result<bool, StoreError> {
+        let write = self.begin().await?;
         let mut query = worker::Entity::delete_many().filter(worker::Column::Id.eq(id.as_str()));
         if let Some(boot_id) = boot_id {
             query = query.filter(worker::Column::BootId.eq(boot_id.0));
         }
-        Ok(query.exec(&self.database).await?.rows_affected == 1)
+        let has_left = query.exec(write.connection()).await?.rows_affected == 1;
+        if has_left {
+            health::forget_worker(write.connection(), id).await?;
+        }
+        write.commit().await?;
+        Ok(has_left)
     }
 }
 

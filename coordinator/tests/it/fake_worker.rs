@@ -15,7 +15,7 @@ use entities::ids::{BootId, CircuitKey, Epoch, Generation, Port, Revision, Worke
 use entities::registry::layout::{CircuitState, Layout, Meta, Place};
 use entities::registry::memory::MemoryRegistry;
 use entities::registry::{Listing, Registry};
-use entities::worker::{Heartbeat, Refusal, RefusalCode, Registration, SyncReport};
+use entities::worker::{Heartbeat, Refusal, RefusalCode, Registration, SyncReport, TargetReport};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::to_value;
@@ -159,7 +159,12 @@ impl FakeWorker {
     }
 
     pub(crate) async fn heartbeat(&self, coordinator: &Coordinator) -> Reply {
-        let body = to_value(Heartbeat { boot_id: self.boot_id, circuits: 3, connections: 5 }).unwrap();
+        self.report(coordinator, Vec::new()).await
+    }
+
+    /// A heartbeat with news about targets.
+    pub(crate) async fn report(&self, coordinator: &Coordinator, targets: Vec<TargetReport>) -> Reply {
+        let body = to_value(Heartbeat { boot_id: self.boot_id, circuits: 3, connections: 5, targets }).unwrap();
         coordinator.caller(Some(self.shared.key)).post(&format!("/v2/workers/{}/heartbeat", self.id), body).await
     }
 

@@ -25,4 +25,5 @@ mod registration;
 mod resting;
 mod schema;
 mod showing;
+mod target_health;
 mod waiting;

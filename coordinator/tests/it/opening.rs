@@ -44,7 +44,8 @@ async fn created_answers_with_everything_there_is_to_know() {
                 {"host": "10.0.0.5", "port": 8888, "weight": 1, "healthy": null},
                 {"host": "node-2", "port": 80, "weight": 1, "healthy": null},
             ],
-            "load_balancing": {"strategy": "round_robin"}, "access": {"public": true, "user_id": "alice"},
+            "load_balancing": {"strategy": "round_robin"}, "affinity": {"cookie": false},
+            "retries": {"idempotent": false, "attempts": 3}, "access": {"public": true, "user_id": "alice"},
             "timeouts": {}, "headers": {}, "labels": {"project": "atlas"},
             "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
             "warnings": [{"code": "public", "detail": "anybody who can reach the edge may use this circuit"}],
@@ -153,7 +154,7 @@ async fn a_body_over_its_limit_is_refused_and_one_at_the_limit_is_not() {
 async fn fields_whose_rule_is_not_enforced_are_refused() {
     let coordinator = Coordinator::start(patient()).await;
     for (pointer, field, value) in [
-        ("/health_check", "health_check", json!({"type": "tcp"})),
+        ("/idle_timeout_s", "idle_timeout_s", json!(3_600)),
         ("/redeploy", "redeploy", json!("auto")),
         ("/access/public", "access", json!({"public": false})),
         ("/backend", "backend", json!("traefik")),

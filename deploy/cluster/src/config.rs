@@ -73,7 +73,7 @@ impl Files {
                 "[worker]\nid = \"\"\nauthority = \"main\"\napi_url = \"\"\n\
                  [listen]\ntraffic = \"\"\ndomain = \"{DOMAIN}\"\n{ports}\
                  [coordinator]\nurl = \"http://{api}\"\nkey_file = \"worker.key\"\nheartbeat_interval_s = 2\n{registry}\
-                 [data]\ndir = \"\"\n[shutdown]\nannounce_s = 0\ndrain_s = 5\n"
+                 [data]\ndir = \"\"\n[targets]\nallow_loopback = true\n[shutdown]\nannounce_s = 0\ndrain_s = 5\n"
             ),
         );
         Self { folder: folder.to_owned(), api, traffic_port }

@@ -54,6 +54,15 @@ impl RegistrySettings {
         Some(Self { etcd, layout: Layout::new(&prefix) })
     }
 
+    /// Where its members are, as `host:port`.
+    pub fn members(&self) -> Vec<String> {
+        let place = |endpoint: &String| {
+            let rest = endpoint.split_once("://").map_or(endpoint.as_str(), |(_, rest)| rest);
+            rest.trim_end_matches('/').to_owned()
+        };
+        self.etcd.endpoints.iter().map(place).collect()
+    }
+
     /// The registry; it connects when it is first used.
     ///
     /// # Errors

@@ -191,7 +191,7 @@ fn edge_config(config: &Config, api: SocketAddr, edge: SocketAddr) -> Result<edg
     let api_url = format!("http://{api}");
     let mut settings = edge::Config::new(worker_id, authority, edge_url, api_url, config.keys.worker.clone());
     settings.port_address = config.port_address;
-    settings.drain_time = config.drain_time;
+    settings.limits.drain = config.drain_time;
     Ok(settings)
 }
 

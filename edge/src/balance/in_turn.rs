@@ -1,54 +1,28 @@
-//! Each target in turn, as a selection of pingora-load-balancing.
+//! Each target in turn.
 //!
-//! The round robin that pingora brings starts at the first target whenever the targets change, and takes the next
-//! turn away from others while it looks for a second choice.
+//! The round robin that pingora brings starts at the first target whenever the targets change, and gives the share of one
+//! that is left out to its neighbour.
 //!
-//! Invariant: a choice takes one turn, whatever is skipped, and the turn lives outside so that it survives a rebuild.
+//! Invariant: between two changes, of targets or of their health, every target gets the same number of choices within one.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use super::mask::Mask;
+use super::member::Members;
+use super::selection::Policy;
+use super::smooth::Credits;
 
-use pingora_load_balancing::Backend;
-use pingora_load_balancing::selection::{BackendIter, BackendSelection};
+/// Nothing but the turn is needed, and that lives outside.
+pub(super) struct InTurn;
 
-/// The backends, and whose turn it is.
-pub(super) struct InTurn {
-    backends: Box<[Backend]>,
-    turn: Arc<AtomicUsize>,
-}
-
-/// Goes once round, beginning with the backend whose turn it is.
-pub(super) struct Round {
-    selection: Arc<InTurn>,
-    next: usize,
-}
-
-// === impl InTurn ===
-
-impl BackendSelection for InTurn {
-    type Iter = Round;
-    type Config = Arc<AtomicUsize>;
-
-    fn build_with_config(backends: &BTreeSet<Backend>, turn: &Self::Config) -> Self {
-        Self { backends: backends.iter().cloned().collect(), turn: Arc::clone(turn) }
+impl Policy for InTurn {
+    fn new(_members: &Members) -> Self {
+        Self
     }
 
-    fn build(backends: &BTreeSet<Backend>) -> Self {
-        Self::build_with_config(backends, &Arc::default())
+    fn pick(&self, members: &Members, among: Mask, _is_first: bool) -> Option<usize> {
+        among.at(members.turn())
     }
 
-    fn iter(self: &Arc<Self>, _key: &[u8]) -> Round {
-        Round { next: self.turn.fetch_add(1, Ordering::Relaxed), selection: Arc::clone(self) }
-    }
-}
-
-// === impl Round ===
-
-impl BackendIter for Round {
-    fn next(&mut self) -> Option<&Backend> {
-        let at = self.next.checked_rem(self.selection.backends.len())?;
-        self.next = self.next.wrapping_add(1);
-        self.selection.backends.get(at)
+    fn credits(&self) -> Credits {
+        Credits::default()
     }
 }

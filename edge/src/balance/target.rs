@@ -5,16 +5,19 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use entities::circuit::Backend;
 use entities::ids::CircuitId;
 use entities::target::Target;
-use parking_lot::Mutex;
 use pingora_core::upstreams::peer::HttpPeer;
 
+use super::member::Slot;
+use crate::address::{AddressError, Resolution};
 use crate::circuit::TimeLimits;
+use crate::egress::Egress;
+use crate::health::Watch;
 
 /// How long an idle connection to a target waits for the next request.
 const IDLE_TIME: Duration = Duration::from_secs(60);
@@ -27,10 +30,6 @@ const MAX_STREAMS: usize = 100;
 /// minutes; this is a tenth more.
 const PING_INTERVAL: Duration = Duration::from_secs(330);
 
-/// How long the addresses of a name are used without asking again. Short, because containers move; not zero, because
-/// every look-up takes a thread.
-const RESOLUTION_TIME: Duration = Duration::from_secs(5);
-
 /// A target, with all that can be prepared before a request comes.
 pub(crate) struct TargetPeer {
     /// Its place in the circuit's list.
@@ -38,8 +37,14 @@ pub(crate) struct TargetPeer {
     /// What the circuit says.
     target: Target,
     rules: PeerRules,
-    group_key: u64,
-    address: Address,
+    /// Tells this target of this circuit from all others.
+    identity: u64,
+    resolution: Resolution,
+    /// How pingora connects to an IP literal: always in the same way.
+    literal: Option<Box<HttpPeer>>,
+    pub(super) slot: Arc<Slot>,
+    /// Begun when there is a check or a choice, else with the first failure.
+    pub(super) watch: OnceLock<Arc<Watch>>,
 }
 
 /// How to connect to the targets of a circuit.
@@ -51,48 +56,19 @@ pub(crate) struct PeerRules {
     pub(crate) limits: TimeLimits,
 }
 
-enum Address {
-    /// An IP literal: the peer is always the same.
-    Literal(SocketAddr, Box<HttpPeer>),
-    /// A name, and what it meant when it was last looked up.
-    Name(Mutex<Option<Resolved>>),
-}
-
-#[derive(Clone)]
-struct Resolved {
-    addresses: Arc<[SocketAddr]>,
-    at: Instant,
-}
-
-/// Why there is no address to connect to.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ResolveError {
-    /// The look-up failed.
-    #[error("the name does not resolve: {0}")]
-    Failed(#[from] std::io::Error),
-    /// The look-up took longer than connecting may.
-    #[error("the name did not resolve within {0:?}")]
-    TimedOut(Duration),
-    /// The name has no address, or none that has not been tried.
-    #[error("the name has no further address")]
-    NoAddress,
-}
-
 // === impl TargetPeer ===
 
 impl TargetPeer {
     pub(super) fn new(circuit: CircuitId, index: usize, target: Target, rules: PeerRules) -> Self {
         let mut hasher = DefaultHasher::new();
         (circuit, &target.host, target.port).hash(&mut hasher);
-        let group_key = hasher.finish();
-        let address = match target.host.ip() {
-            Some(ip) => {
-                let address = SocketAddr::new(ip, target.port.number());
-                Address::Literal(address, Box::new(peer(address, group_key, &rules)))
-            }
-            None => Address::Name(Mutex::new(None)),
+        let identity = hasher.finish();
+        let resolution = Resolution::of(&target.host, target.port);
+        let literal = match &resolution {
+            Resolution::Literal(address) => Some(Box::new(peer(*address, identity, &rules))),
+            Resolution::Name(_) => None,
         };
-        Self { index, target, rules, group_key, address }
+        Self { index, target, rules, identity, resolution, literal, slot: Arc::default(), watch: OnceLock::new() }
     }
 
     /// Its place in the circuit's list.
@@ -105,48 +81,47 @@ impl TargetPeer {
         &self.target
     }
 
+    /// Tells this target of this circuit from all others, across generations.
+    pub(crate) fn identity(&self) -> u64 {
+        self.identity
+    }
+
     /// How many addresses it is known to have.
     pub(crate) fn addresses(&self) -> usize {
-        match &self.address {
-            Address::Literal(..) => 1,
-            Address::Name(known) => known.lock().as_ref().map_or(0, |resolved| resolved.addresses.len()),
-        }
+        self.resolution.count()
     }
 
     /// The address with this number, counted from 0; a request that failed at one tries the next.
-    pub(crate) async fn address(&self, number: usize) -> Result<SocketAddr, ResolveError> {
-        match &self.address {
-            Address::Literal(address, _) => Ok(*address),
-            Address::Name(known) => self.resolve(known).await?.get(number).copied().ok_or(ResolveError::NoAddress),
-        }
+    pub(crate) async fn address(&self, number: usize, egress: &Egress) -> Result<SocketAddr, AddressError> {
+        let Target { host, port, .. } = &self.target;
+        self.resolution.get(host, *port, number, self.rules.limits.connect, egress).await
     }
 
     /// How pingora connects to one of its addresses.
     pub(crate) fn peer(&self, address: SocketAddr) -> Box<HttpPeer> {
-        match &self.address {
-            Address::Literal(_, peer) => peer.clone(),
-            Address::Name(_) => Box::new(peer(address, self.group_key, &self.rules)),
+        match &self.literal {
+            Some(peer) => peer.clone(),
+            None => Box::new(peer(address, self.identity, &self.rules)),
         }
     }
 
-    async fn resolve(&self, known: &Mutex<Option<Resolved>>) -> Result<Arc<[SocketAddr]>, ResolveError> {
-        let fresh = known.lock().clone().filter(|resolved| resolved.at.elapsed() < RESOLUTION_TIME);
-        if let Some(resolved) = fresh {
-            return Ok(resolved.addresses);
+    /// Whether requests should go there, as far as is known.
+    pub(super) fn is_usable(&self) -> bool {
+        self.watch.get().is_none_or(|watch| watch.is_usable())
+    }
+
+    /// It has answered, or taken a connection that it need not answer.
+    pub(super) fn succeeded(&self) {
+        self.slot.note_answer();
+        if let Some(watch) = self.watch.get() {
+            watch.succeeded();
         }
-        let look_up = tokio::net::lookup_host((self.target.host.as_str(), self.target.port.number()));
-        let found = tokio::time::timeout(self.rules.limits.connect, look_up)
-            .await
-            .map_err(|_| ResolveError::TimedOut(self.rules.limits.connect))??;
-        let addresses: Arc<[SocketAddr]> = found.collect();
-        *known.lock() = Some(Resolved { addresses: Arc::clone(&addresses), at: Instant::now() });
-        Ok(addresses)
     }
 }
 
-fn peer(address: SocketAddr, group_key: u64, rules: &PeerRules) -> HttpPeer {
+fn peer(address: SocketAddr, identity: u64, rules: &PeerRules) -> HttpPeer {
     let mut peer = HttpPeer::new(address, false, String::new());
-    peer.group_key = group_key;
+    peer.group_key = identity;
     peer.options.connection_timeout = Some(rules.limits.connect);
     peer.options.total_connection_timeout = Some(rules.limits.connect);
     peer.options.idle_timeout = Some(IDLE_TIME);
@@ -175,14 +150,18 @@ pub(super) mod tests {
     /// What tests connect by.
     pub(in crate::balance) const RULES: PeerRules = PeerRules {
         backend: Backend::Http,
-        limits: TimeLimits { connect: Duration::from_secs(5), first_byte: None, idle: None },
+        limits: TimeLimits { connect: Duration::from_secs(5), first_byte: None, idle: None, drain: Duration::ZERO },
     };
+
+    fn egress() -> Egress {
+        Egress::default()
+    }
 
     #[tokio::test]
     async fn two_circuits_never_share_a_connection_to_one_target() {
         let hash = async |circuit| {
             let target = TargetPeer::new(CircuitId(uuid::Uuid::from_u128(circuit)), 0, target("10.0.0.1"), RULES);
-            target.peer(target.address(0).await.expect("a literal")).reuse_hash()
+            target.peer(target.address(0, &egress()).await.expect("a literal")).reuse_hash()
         };
         assert_ne!(hash(1).await, hash(2).await);
         assert_eq!(hash(1).await, hash(1).await);
@@ -194,17 +173,8 @@ pub(super) mod tests {
         for (backend, read_timeout) in [(Backend::Http, None), (Backend::H2, first_byte)] {
             let rules = PeerRules { backend, limits: TimeLimits { first_byte, ..RULES.limits } };
             let target = TargetPeer::new(CircuitId::random(), 0, target("10.0.0.1"), rules);
-            let peer = target.peer(target.address(0).await.expect("a literal"));
+            let peer = target.peer(target.address(0, &egress()).await.expect("a literal"));
             assert_eq!(peer.options.read_timeout, read_timeout, "{backend:?}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_name_is_looked_up_when_its_turn_comes() {
-        let target = TargetPeer::new(CircuitId::random(), 0, target("localhost"), RULES);
-        assert_eq!(target.addresses(), 0);
-        let address = target.address(0).await.expect("localhost has an address");
-        assert!(address.ip().is_loopback());
-        assert!(matches!(target.address(target.addresses()).await, Err(ResolveError::NoAddress)));
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Connection {
     /// The request with which the connection must end; 0 while there is none.
     cut: AtomicU64,
     notice: AtomicU8,
+    /// The identity of the target that its request is at.
+    target: AtomicU64,
     /// The answer that its request waits for.
     pub(crate) answer: AnswerWait,
     waker: AtomicWaker,
@@ -116,6 +118,7 @@ impl Connection {
             serving: AtomicU64::new(0),
             cut: AtomicU64::new(0),
             notice: AtomicU8::new(Notice::Stay as u8),
+            target: AtomicU64::new(0),
             answer: AnswerWait::default(),
             waker: AtomicWaker::new(),
         }
@@ -137,6 +140,16 @@ impl Connection {
     pub(crate) fn end_request(&self) {
         self.answer.stop();
         self.serving.store(0, Ordering::Release);
+    }
+
+    /// Its request is at this target from now on.
+    pub(crate) fn set_target(&self, identity: u64) {
+        self.target.store(identity, Ordering::Release);
+    }
+
+    /// Whether its request is at this target, or was before it was over.
+    pub(super) fn is_at(&self, identity: u64) -> bool {
+        self.target.load(Ordering::Acquire) == identity
     }
 
     /// Leaves a notice.

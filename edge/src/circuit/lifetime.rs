@@ -1,6 +1,7 @@
 //! What all generations of one circuit id share: the requests that are open and whose turn it is.
 //!
-//! Invariant: once a lifetime has ended no request of it is open and none opens any more.
+//! Invariant: once a lifetime has ended no request of it is open and none opens any more; cutting what is open at one target
+//! touches no request at another.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -53,6 +54,13 @@ impl Lifetime {
             connection.cut_request(*request);
         }
         state.open.len()
+    }
+
+    /// Cuts every request that is open at this target, and says how many there were.
+    pub(crate) fn cut_at(&self, target: u64) -> usize {
+        let state = self.state.lock();
+        let there = state.open.values().filter(|(connection, _)| connection.is_at(target));
+        there.map(|(connection, request)| connection.cut_request(*request)).count()
     }
 
     /// Ends the circuit if nothing of it is open.
@@ -115,6 +123,17 @@ mod tests {
         let _open = other.open(&one, one.begin_request()).expect("alive");
         assert_eq!(mine.end(), 0);
         assert!(!must_end(&one));
+    }
+
+    #[test]
+    fn the_end_of_a_target_cuts_what_is_open_there_only() {
+        let lifetime = Arc::new(Lifetime::default());
+        let (one, two, three) = (connection(1), connection(2), connection(3));
+        let _open = [&one, &two, &three].map(|each| lifetime.open(each, each.begin_request()).expect("alive"));
+        one.set_target(7);
+        two.set_target(8);
+        assert_eq!(lifetime.cut_at(7), 1);
+        assert!(must_end(&one) && !must_end(&two) && !must_end(&three));
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct TimeLimits {
     pub first_byte: Option<Duration>,
     /// How long a relayed connection may carry nothing in either direction.
     pub idle: Option<Duration>,
+    /// How long open connections go on after their circuit was closed or their target was taken away.
+    pub drain: Duration,
 }
 
 // === impl TimeLimits ===
@@ -33,6 +35,7 @@ impl TimeLimits {
         Self {
             connect: timeouts.connect_ms.map_or(self.connect, milliseconds),
             first_byte,
+            drain: timeouts.drain_s.map_or(self.drain, |number| Duration::from_secs(number.into())),
             idle: timeouts.idle_s.map_or(self.idle, |number| unless_zero(Duration::from_secs(number.into()))),
         }
     }
@@ -50,12 +53,16 @@ mod tests {
     #[test]
     fn what_a_circuit_does_not_say_is_as_the_edge_has_it() {
         let second = Duration::from_secs(1);
-        let edge = TimeLimits { connect: second, first_byte: Some(second), idle: Some(second) };
+        let edge = TimeLimits { connect: second, first_byte: Some(second), idle: Some(second), drain: second };
         assert_eq!(edge.with(Timeouts::default(), Backend::Http), edge);
         assert_eq!(edge.with(Timeouts::default(), Backend::H2).first_byte, None);
-        let timeouts = Timeouts { connect_ms: Some(5), first_byte_ms: Some(0), idle_s: Some(7) };
-        let wanted =
-            TimeLimits { connect: Duration::from_millis(5), first_byte: None, idle: Some(Duration::from_secs(7)) };
+        let timeouts = Timeouts { connect_ms: Some(5), first_byte_ms: Some(0), idle_s: Some(7), drain_s: Some(9) };
+        let wanted = TimeLimits {
+            connect: Duration::from_millis(5),
+            first_byte: None,
+            idle: Some(Duration::from_secs(7)),
+            drain: Duration::from_secs(9),
+        };
         assert_eq!(edge.with(timeouts, Backend::Http), wanted);
     }
 }

@@ -28,7 +28,6 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
 
 use crate::api::Api;
-use crate::balance::MAX_ATTEMPTS;
 use crate::circuit::Entrance;
 use crate::freshness::Freshness;
 use crate::metrics::Metrics;
@@ -41,6 +40,10 @@ pub(super) use upgrade::with_upgrade;
 /// Idle connections to targets, for each thread; a pool smaller than the concurrency costs more than half of the
 /// speed.
 const POOL_SIZE_PER_THREAD: usize = 2048;
+
+/// How often pingora may begin anew with one request: the circuit has its own limit, and this one is for connections that
+/// targets closed just before they were to be used again.
+const MAX_TRIES: usize = 2 * entities::limits::MAX_ATTEMPTS as usize;
 
 /// What pingora calls in each phase of a request.
 pub(crate) struct EdgeProxy {
@@ -85,7 +88,7 @@ impl EdgeProxy {
         let settings = ServerConf {
             threads: available_parallelism().map_or(1, usize::from),
             upstream_keepalive_pool_size: POOL_SIZE_PER_THREAD,
-            max_retries: MAX_ATTEMPTS,
+            max_retries: MAX_TRIES,
             ..ServerConf::default()
         };
         let edge = Self { table: Arc::clone(&table), api, freshness, metrics };
@@ -116,8 +119,8 @@ impl ProxyHttp for EdgeProxy {
         Ok(false)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, context: &mut RequestContext) -> Result<Box<HttpPeer>> {
-        self.choose_target(context).await
+    async fn upstream_peer(&self, session: &mut Session, context: &mut RequestContext) -> Result<Box<HttpPeer>> {
+        self.choose_target(session, context).await
     }
 
     fn upstream_request_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
@@ -152,6 +155,9 @@ impl ProxyHttp for EdgeProxy {
         if let Some(busy) = &context.connection {
             busy.connection.answer.stop();
         }
+        if !response.status.is_informational() {
+            context.note_answer();
+        }
         self.edit_response(session, response, context);
         phase::done(Ok(()))
     }
@@ -174,7 +180,7 @@ impl ProxyHttp for EdgeProxy {
         context: &mut RequestContext,
         is_reused: bool,
     ) -> Box<Error> {
-        target::broke_off(peer, session, error, context, is_reused)
+        self.target_broke_off(peer, session, error, context, is_reused)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, context: &mut RequestContext) -> FailToProxy {

@@ -13,7 +13,8 @@ use entities::worker::Refusal;
 use tokio::time::Instant;
 
 use super::drains::Drains;
-use crate::circuit::{Lifetime, LiveCircuit, TimeLimits};
+use crate::balance::Ground;
+use crate::circuit::{LiveCircuit, TimeLimits};
 use crate::config::Config;
 use crate::listen::DynamicPorts;
 use crate::metrics::Metrics;
@@ -32,6 +33,7 @@ pub(crate) struct Applier {
     drains: Drains,
     authority: Authority,
     limits: TimeLimits,
+    ground: Arc<Ground>,
     journal: Option<Arc<Journal>>,
     metrics: Arc<Metrics>,
 }
@@ -39,19 +41,22 @@ pub(crate) struct Applier {
 // === impl Applier ===
 
 impl Applier {
-    /// Writes `table` for the edge that `config` describes, and notes in `journal` what stands there.
+    /// Writes `table` for the edge that `config` describes, whose circuits stand on `ground`, and notes in `journal` what
+    /// stands there.
     pub(crate) fn new(
         config: &Config,
         table: Arc<Table>,
         ports: DynamicPorts,
+        ground: Arc<Ground>,
         journal: Option<Arc<Journal>>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             ledger: Ledger::new(config.authority.name.clone(), config.max_staleness()),
+            drains: Drains::new(Arc::clone(&table), Arc::clone(&metrics)),
             table,
             ports,
-            drains: Drains::new(config.drain_time, Arc::clone(&metrics)),
+            ground,
             authority: config.authority.clone(),
             limits: config.limits,
             journal,
@@ -113,32 +118,31 @@ impl Applier {
             if index % YIELD_AFTER == YIELD_AFTER - 1 {
                 tokio::task::yield_now().await;
             }
-            let lifetime = moving.remove(&versioned.circuit.key);
-            self.enter(versioned, lifetime);
+            let before = moving.remove(&versioned.circuit.key);
+            self.enter(versioned, before);
         }
         // What was to move and found its new slot taken is not served any more.
-        for (key, lifetime) in moving {
+        for (key, circuit) in moving {
             self.note_gone(&key);
-            self.drains.begin(key, lifetime);
+            self.drains.begin(&circuit);
         }
         self.metrics.circuits.set(as_gauge(self.ledger.served()));
         self.metrics.circuits_refused.set(as_gauge(self.ledger.refused()));
         self.metrics.ports_open.set(as_gauge(self.ports.len()));
     }
 
-    /// Takes circuits out of the table and closes their ports; the lives that go on elsewhere come back.
-    async fn leave(&mut self, leaving: Vec<Leaving>) -> HashMap<CircuitKey, Arc<Lifetime>> {
+    /// Takes circuits out of the table and closes their ports; those that go on elsewhere come back.
+    async fn leave(&mut self, leaving: Vec<Leaving>) -> HashMap<CircuitKey, Arc<LiveCircuit>> {
         let mut moving = HashMap::new();
         let mut closing = Vec::new();
         for Leaving { key, slot, is_moving } in leaving {
             if let Some(circuit) = self.table.remove(&slot) {
-                let lifetime = Arc::clone(&circuit.lifetime);
                 if is_moving {
-                    moving.insert(key, lifetime);
+                    moving.insert(key, circuit);
                 } else {
                     self.note_gone(&key);
                     tracing::debug!(%key, "circuit closed");
-                    self.drains.begin(key, lifetime);
+                    self.drains.begin(&circuit);
                 }
             }
             if let Slot::Port(port) = slot {
@@ -149,18 +153,25 @@ impl Applier {
         moving
     }
 
-    fn change(&self, versioned: Versioned) {
-        let slot = Slot::of(&versioned.circuit.frontend);
-        let lifetime = self.table.get(&slot).map(|before| Arc::clone(&before.lifetime));
+    fn change(&mut self, versioned: Versioned) {
+        let before = self.table.get(&Slot::of(&versioned.circuit.frontend));
         self.note(&versioned);
-        let circuit = self.live(versioned, lifetime);
+        let circuit = self.live(versioned, before.as_deref());
+        self.let_go(&circuit, before.as_deref());
         tracing::debug!(key = %circuit.key, targets = circuit.balancer.len(), "circuit changed");
         self.table.put(circuit);
     }
 
-    fn enter(&mut self, versioned: Versioned, lifetime: Option<Arc<Lifetime>>) {
+    fn let_go(&mut self, circuit: &LiveCircuit, before: Option<&LiveCircuit>) {
+        if let Some(before) = before {
+            self.drains.let_go(circuit, circuit.balancer.let_go(&before.balancer));
+        }
+    }
+
+    fn enter(&mut self, versioned: Versioned, before: Option<Arc<LiveCircuit>>) {
         self.note(&versioned);
-        let circuit = self.live(versioned, lifetime);
+        let circuit = self.live(versioned, before.as_deref());
+        self.let_go(&circuit, before.as_deref());
         let key = circuit.key.clone();
         // In the table before its port listens, so that the first connection finds it.
         self.table.put(Arc::clone(&circuit));
@@ -173,8 +184,8 @@ impl Applier {
             Err(code) => {
                 self.table.remove(&circuit.slot);
                 self.note_gone(&key);
-                self.ledger.refuse(key.clone(), code);
-                self.drains.begin(key, Arc::clone(&circuit.lifetime));
+                self.ledger.refuse(key, code);
+                self.drains.begin(&circuit);
             }
         }
     }
@@ -191,8 +202,8 @@ impl Applier {
         }
     }
 
-    fn live(&self, versioned: Versioned, lifetime: Option<Arc<Lifetime>>) -> Arc<LiveCircuit> {
-        Arc::new(LiveCircuit::new(versioned, &self.authority, self.limits, lifetime))
+    fn live(&self, versioned: Versioned, before: Option<&LiveCircuit>) -> Arc<LiveCircuit> {
+        Arc::new(LiveCircuit::new(versioned, &self.authority, self.limits, before, &self.ground))
     }
 }
 

@@ -8,8 +8,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::keep_alive;
-use crate::balance::Attempts;
-use crate::circuit::LiveCircuit;
+use crate::balance::{Attempts, NoConnection};
+use crate::circuit::{Connection, LiveCircuit};
 use crate::descriptors;
 use crate::metrics::Metrics;
 
@@ -45,10 +45,12 @@ impl ConnectError {
 /// A connection to a target of `circuit`.
 pub(crate) async fn connect(
     circuit: &LiveCircuit,
+    connection: &Connection,
     attempts: &mut Attempts,
     metrics: &Metrics,
 ) -> Result<TcpStream, ConnectError> {
     while let Some(place) = attempts.next(&circuit.key, &circuit.balancer, metrics).await {
+        connection.set_target(place.target.identity());
         let error = match timeout(circuit.limits.connect, TcpStream::connect(place.address)).await {
             Ok(Ok(target)) => {
                 keep_alive(&target);
@@ -58,8 +60,12 @@ pub(crate) async fn connect(
             Ok(Err(error)) => ConnectError::Refused(error),
             Err(_) => ConnectError::TimedOut,
         };
-        let is_timeout = matches!(error, ConnectError::TimedOut);
-        if !attempts.failed(&circuit.key, &circuit.balancer, metrics, is_timeout, &error) {
+        let why = match &error {
+            ConnectError::TimedOut => NoConnection::TimedOut,
+            ConnectError::Refused(error) if error.kind() == io::ErrorKind::ConnectionRefused => NoConnection::Refused,
+            _ => NoConnection::Failed,
+        };
+        if !attempts.failed(&circuit.key, &circuit.balancer, metrics, why, &error) {
             return Err(error);
         }
     }

@@ -38,13 +38,17 @@ pub(crate) async fn serve(streams: &Streams, port: Port, client: TcpStream, busy
         return refuse(&client);
     };
     keep_alive(&client);
-    let target = match connect(&circuit, &mut Attempts::default(), &streams.metrics).await {
+    let mut attempts = Attempts::default();
+    let target = match connect(&circuit, connection, &mut attempts, &streams.metrics).await {
         Ok(target) => target,
         Err(error) => {
             tracing::warn!(key = %circuit.key, client = %connection.client.ip, %error, fault = error.fault(), "a client is sent away");
             return refuse(&client);
         }
     };
+    // A byte stream need not be answered: that the connection stands is all that there is to see.
+    attempts.succeeded(&circuit.balancer);
+    let _hold = attempts.take_hold();
     let early = Early { to_target: introduction(&circuit, &client), to_client: Vec::new() };
     let rules = RelayRules { idle: circuit.limits.idle, ..RelayRules::default() };
     // Nothing of the circuit's targets and rules is needed any more, and a stream may live for days.

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-use crate::head::{HeadError, MAX_FIELDS, Message, read_head};
+use crate::head::{HeadError, Message, parse_status, read_head};
 
 /// Informational answers (RFC 9110 §15.2) before the final one; a target that sends more is broken.
 const MAX_INFORMATIONAL: usize = 16;
@@ -55,17 +55,6 @@ pub(crate) async fn shake_hands(target: &mut TcpStream, request: &[u8]) -> Resul
         }
     }
     Err(HandshakeError::NothingFinal)
-}
-
-/// The minor version and the status of a whole head.
-fn parse_status(head: &[u8]) -> Result<(u8, u16), httparse::Error> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut response = httparse::Response::new(&mut fields);
-    response.parse(head)?;
-    match (response.version, response.code) {
-        (Some(minor), Some(status)) => Ok((minor, status)),
-        _ => Err(httparse::Error::Status),
-    }
 }
 
 #[cfg(test)]

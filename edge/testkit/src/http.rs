@@ -3,7 +3,7 @@
 //! Invariant: a server and all of its connections end when its handle is dropped.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -60,7 +60,12 @@ pub(crate) struct Server {
 impl Server {
     /// Listens on a free port of the loopback address.
     pub(crate) async fn start<H: Handler>(handler: Arc<H>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), handler).await
+    }
+
+    /// Listens at `address`.
+    pub(crate) async fn start_at<H: Handler>(address: SocketAddr, handler: Arc<H>) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let mut accepting = JoinSet::new();
         accepting.spawn(async move {

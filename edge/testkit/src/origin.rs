@@ -8,7 +8,7 @@
 //! | anything else | JSON: `name`, `method`, `path`, `headers` (in order), `body` |
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use entities::target::Target;
@@ -35,13 +35,18 @@ struct State {
 impl Origin {
     /// An origin that calls itself `name`.
     pub async fn start(name: &str) -> Self {
+        Self::start_at(name, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await
+    }
+
+    /// The same at an address, where another one was before perhaps.
+    pub async fn start_at(name: &str, address: SocketAddr) -> Self {
         let state = Arc::new(State {
             name: name.to_owned(),
             requests: Mutex::default(),
             answers: Mutex::default(),
             slow: Semaphore::new(0),
         });
-        Self { server: Server::start(Arc::clone(&state)).await, state }
+        Self { server: Server::start_at(address, Arc::clone(&state)).await, state }
     }
 
     /// Where it listens.
@@ -52,6 +57,11 @@ impl Origin {
     /// The same as a circuit says it.
     pub fn target(&self) -> Target {
         target("127.0.0.1", self.address().port())
+    }
+
+    /// How many requests to `path` it has received so far.
+    pub fn count(&self, path: &str) -> usize {
+        self.requests().iter().filter(|request| request.path == path).count()
     }
 
     /// What it has received so far.

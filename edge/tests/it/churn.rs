@@ -35,7 +35,7 @@ async fn open_websockets_survive_whatever_happens_to_other_circuits() {
     let seed = seed();
     println!("SEED={seed}");
     let mut random = Random(seed);
-    let edge = TestEdge::start_with(|config| config.drain_time = Duration::ZERO).await;
+    let edge = TestEdge::start_with(|config| config.limits.drain = Duration::ZERO).await;
     let origin = Origin::start("lab").await;
     let mut sockets = Vec::new();
     for number in 0..CIRCUITS {
@@ -94,7 +94,7 @@ async fn open_websockets_survive_whatever_happens_to_other_circuits() {
 /// to the circuit that stays is served.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_to_a_circuit_that_stays_never_fail_while_others_come_and_go() {
-    let edge = TestEdge::start_with(|config| config.drain_time = Duration::ZERO).await;
+    let edge = TestEdge::start_with(|config| config.limits.drain = Duration::ZERO).await;
     let origin = Origin::start("lab").await;
     edge.serve(&by_host("stays", vec![origin.target()])).await;
     let client = testkit::client::keep_alive_client();

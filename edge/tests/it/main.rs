@@ -8,8 +8,13 @@
     reason = "what is not as expected must fail its test, in helpers as well"
 )]
 
+mod affinity;
+mod balancing;
+mod checks;
 mod churn;
 mod distrust;
+mod draining;
+mod egress;
 mod faults;
 mod harness;
 mod headers;
@@ -19,9 +24,11 @@ mod peer;
 mod ports;
 mod presence;
 mod registration;
+mod retries;
 mod routing;
 mod shutdown;
 mod snapshot;
+mod starting;
 mod sync;
 mod tcp;
 mod tunnel;

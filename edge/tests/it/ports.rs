@@ -79,7 +79,7 @@ async fn a_closed_circuit_takes_no_new_connection_once_that_is_applied() {
 
 #[tokio::test]
 async fn closing_ends_idle_connections_at_once_and_lets_requests_finish() {
-    let edge = TestEdge::start_with(|config| config.drain_time = Duration::from_secs(60)).await;
+    let edge = TestEdge::start_with(|config| config.limits.drain = Duration::from_secs(60)).await;
     let (origin, port) = (Origin::start("lab").await, free_port());
     let circuit = by_port("lab", port, vec![origin.target()]);
     edge.serve(&circuit).await;
@@ -100,7 +100,7 @@ async fn closing_ends_idle_connections_at_once_and_lets_requests_finish() {
 
 #[tokio::test]
 async fn a_request_that_outlives_the_drain_time_is_cut() {
-    let edge = TestEdge::start_with(|config| config.drain_time = Duration::from_millis(50)).await;
+    let edge = TestEdge::start_with(|config| config.limits.drain = Duration::from_millis(50)).await;
     let (origin, port) = (Origin::start("lab").await, free_port());
     let circuit = by_port("lab", port, vec![origin.target()]);
     edge.serve(&circuit).await;
@@ -139,7 +139,7 @@ async fn a_port_that_passes_on_within_one_batch_serves_the_new_circuit() {
 
 #[tokio::test]
 async fn a_circuit_that_moves_to_another_port_keeps_its_requests() {
-    let edge = TestEdge::start_with(|config| config.drain_time = Duration::ZERO).await;
+    let edge = TestEdge::start_with(|config| config.limits.drain = Duration::ZERO).await;
     let (origin, from, to) = (Origin::start("lab").await, free_port(), free_port());
     let mut circuit = by_port("lab", from, vec![origin.target()]);
     edge.serve(&circuit).await;

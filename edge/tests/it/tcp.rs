@@ -122,7 +122,7 @@ async fn a_reset_reaches_the_other_side_and_is_blamed_on_its_sender() {
 
 #[tokio::test]
 async fn a_stream_survives_changes_of_its_circuit_and_ends_with_it_after_the_drain_time() {
-    let edge = TestEdge::start_with(|config| config.drain_time = Duration::from_millis(500)).await;
+    let edge = TestEdge::start_with(|config| config.limits.drain = Duration::from_millis(500)).await;
     let (peer, port) = (Peer::start().await, free_port());
     let mut circuit = stream(port, vec![peer.target()]);
     edge.serve(&circuit).await;

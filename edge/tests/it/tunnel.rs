@@ -233,7 +233,7 @@ async fn the_next_target_gets_the_upgrade_of_a_dead_one() {
     edge.serve(&by_host("gone", vec![dead(&first)])).await;
     let mut client = PeerConnection::connect(edge.address).await;
     client.send(ASK.replace("lab.", "gone.")).await;
-    assert!(client.head().await.starts_with("HTTP/1.1 502 "));
+    assert!(client.head().await.starts_with("HTTP/1.1 503 "));
 }
 
 #[tokio::test]

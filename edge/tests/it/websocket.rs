@@ -26,9 +26,10 @@ async fn a_websocket_echoes_through_a_subdomain_and_through_a_port() {
 
 #[tokio::test]
 async fn websocket_survives_changes_of_its_circuit_changes_of_others_and_a_lost_watch() {
-    let edge = TestEdge::start_with(|config| config.drain_time = Duration::ZERO).await;
+    let edge = TestEdge::start_with(|config| config.limits.drain = Duration::ZERO).await;
     let (origin, port) = (Origin::start("lab").await, free_port());
     let mut circuit = by_host("lab", vec![origin.target()]);
+    circuit.traffic.timeouts.drain_s = Some(60);
     edge.serve(&circuit).await;
     let mut socket = WebSocket::open(edge.address, "lab.apps.test", "/ws").await.expect("upgraded");
 
@@ -51,7 +52,7 @@ async fn websocket_survives_changes_of_its_circuit_changes_of_others_and_a_lost_
 
 #[tokio::test]
 async fn the_end_of_a_circuit_cuts_its_websockets_after_the_drain_time_and_no_other() {
-    let edge = TestEdge::start_with(|config| config.drain_time = Duration::from_millis(300)).await;
+    let edge = TestEdge::start_with(|config| config.limits.drain = Duration::from_millis(300)).await;
     let origin = Origin::start("lab").await;
     let (ending, staying) = (by_host("ending", vec![origin.target()]), by_host("staying", vec![origin.target()]));
     edge.serve(&ending).await;
@@ -66,7 +67,7 @@ async fn the_end_of_a_circuit_cuts_its_websockets_after_the_drain_time_and_no_ot
 
 #[tokio::test]
 async fn a_key_that_is_opened_again_is_a_new_life_and_the_old_one_ends() {
-    let edge = TestEdge::start_with(|config| config.drain_time = Duration::ZERO).await;
+    let edge = TestEdge::start_with(|config| config.limits.drain = Duration::ZERO).await;
     let origin = Origin::start("lab").await;
     edge.serve(&by_host("lab", vec![origin.target()])).await;
     let mut old = WebSocket::open(edge.address, "lab.apps.test", "/ws").await.expect("upgraded");

@@ -9,19 +9,20 @@ use serde_json::Value;
 
 use super::{AppMode, Backend, CircuitPatch, CircuitSpec, Headers, Protocol, ProxyProtocol, Timeouts, Traffic};
 use crate::access::Access;
-use crate::balance::LoadBalancing;
+use crate::balance::{Affinity, LoadBalancing, Retries};
 use crate::faults::{FaultCode, Faults};
 use crate::fields::Fields;
 use crate::frontend::FrontendRequest;
+use crate::health_check::HealthCheck;
 use crate::ids::{OwnerId, ServiceName, Variant};
 use crate::limits::{MAX_LABEL_NAME_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS};
 use crate::target::Target;
 
 /// Top-level fields that are refused until the rule behind them is enforced.
-pub const NOT_SUPPORTED_FIELDS: [&str; 3] = ["health_check", "idle_timeout_s", "redeploy"];
+pub const NOT_SUPPORTED_FIELDS: [&str; 2] = ["idle_timeout_s", "redeploy"];
 
-const NOTHING_TO_CHANGE: &str =
-    "nothing to change: give targets, load_balancing, access, timeouts, headers, proxy_protocol or labels";
+const NOTHING_TO_CHANGE: &str = "nothing to change: give targets, load_balancing, affinity, retries, health_check, access, timeouts, headers, \
+     proxy_protocol or labels";
 
 /// Fields that say which circuit it is or where it is; they stay as they were opened.
 const IMMUTABLE_FIELDS: [&str; 8] =
@@ -52,6 +53,9 @@ impl CircuitSpec {
             timeouts: parts.timeouts.unwrap_or_default(),
             headers: parts.headers.unwrap_or_default(),
             proxy_protocol: parts.proxy_protocol.flatten(),
+            affinity: parts.affinity.unwrap_or_default(),
+            retries: parts.retries.unwrap_or_default(),
+            health_check: parts.health_check.flatten(),
         };
         traffic.check(backend, &mut faults);
 
@@ -103,6 +107,9 @@ fn read_changeable(fields: &mut Fields<'_>, faults: &mut Faults) -> CircuitPatch
     let targets = fields.list("targets", faults).map(|list| Target::read_list(list, "/targets", faults));
     let load_balancing =
         fields.take("load_balancing").and_then(|value| LoadBalancing::read(value, "/load_balancing", faults));
+    let affinity = fields.take("affinity").and_then(|value| Affinity::read(value, "/affinity", faults));
+    let retries = fields.take("retries").and_then(|value| Retries::read(value, "/retries", faults));
+    let health_check = fields.take("health_check").and_then(|value| HealthCheck::read(value, "/health_check", faults));
     let access = fields.take("access").and_then(|value| Access::read(value, "/access", faults));
     let timeouts = fields.take("timeouts").and_then(|value| Timeouts::read(value, "/timeouts", faults));
     let headers = fields.take("headers").and_then(|value| Headers::read(value, "/headers", faults));
@@ -112,7 +119,18 @@ fn read_changeable(fields: &mut Fields<'_>, faults: &mut Faults) -> CircuitPatch
     for name in NOT_SUPPORTED_FIELDS {
         fields.not_supported(name, faults);
     }
-    CircuitPatch { targets, load_balancing, access, timeouts, headers, proxy_protocol, labels }
+    CircuitPatch {
+        targets,
+        load_balancing,
+        affinity,
+        retries,
+        health_check,
+        access,
+        timeouts,
+        headers,
+        proxy_protocol,
+        labels,
+    }
 }
 
 fn read_app_mode(fields: &mut Fields<'_>, faults: &mut Faults) -> Option<AppMode> {
@@ -235,6 +253,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::balance::Strategy;
 
     fn pointers(faults: &Faults) -> Vec<(&str, FaultCode)> {
         faults.as_slice().iter().map(|fault| (fault.pointer.as_str(), fault.code)).collect()
@@ -276,16 +295,12 @@ mod tests {
     #[test]
     fn what_is_not_enforced_yet_is_refused() {
         let refused = [
-            ("/health_check", json!({"health_check": {"type": "tcp"}})),
             ("/idle_timeout_s", json!({"idle_timeout_s": 3600})),
             ("/redeploy", json!({"redeploy": "auto"})),
             ("/access/public", json!({"access": {"public": false}})),
             ("/access/allowed_clients", json!({"access": {"allowed_clients": ["10.0.0.0/8"]}})),
             ("/access/allowed_origins", json!({"access": {"allowed_origins": ["https://x"]}})),
             ("/access/login_url", json!({"access": {"login_url": "https://x"}})),
-            ("/load_balancing/strategy", json!({"load_balancing": {"strategy": "weighted"}})),
-            ("/load_balancing/strategy", json!({"load_balancing": {"strategy": "least_connections"}})),
-            ("/targets/0/weight", json!({"targets": [{"host": "10.0.0.1", "port": 80, "weight": 5}]})),
             ("/backend", json!({"backend": "traefik"})),
             ("/frontend/mode", json!({"protocol": "grpc", "frontend": {"mode": "subdomain"}})),
         ];
@@ -336,6 +351,8 @@ mod tests {
             ("/headers", json!({"protocol": "tcp", "headers": {"request": {"remove": ["x"]}}})),
             ("/timeouts/first_byte_ms", json!({"protocol": "tcp", "timeouts": {"first_byte_ms": 5}})),
             ("/proxy_protocol", json!({"protocol": "http", "proxy_protocol": "v2"})),
+            ("/affinity/cookie", json!({"protocol": "tcp", "affinity": {"cookie": true}})),
+            ("/retries/idempotent", json!({"protocol": "tcp", "retries": {"idempotent": true}})),
         ] {
             let faults = read_with(extra.clone()).expect_err(pointer);
             assert_eq!(pointers(&faults), [(pointer, FaultCode::Contradiction)], "{extra}");
@@ -350,6 +367,37 @@ mod tests {
         assert_eq!(pointers(&faults), [("/headers", FaultCode::Contradiction)]);
         let changed = change(json!({"timeouts": {"idle_s": 9}, "proxy_protocol": "off"})).expect("valid");
         assert_eq!((changed.traffic.timeouts.idle_s, changed.traffic.proxy_protocol), (Some(9), None));
+    }
+
+    #[test]
+    fn targets_and_how_they_are_chosen_are_read() {
+        let spec = read_with(json!({
+            "targets": [{"host": "10.0.0.1", "port": 80, "weight": 5}, {"host": "10.0.0.2", "port": 80, "weight": 0}],
+            "load_balancing": {"strategy": "least_connections"}, "affinity": {"cookie": true},
+            "retries": {"idempotent": true, "attempts": 5}, "health_check": {"type": "tcp"},
+        }))
+        .expect("valid");
+        assert_eq!(spec.targets.iter().map(|target| target.weight).collect::<Vec<_>>(), [5, 0]);
+        assert_eq!(spec.load_balancing.strategy, Strategy::LeastConnections);
+        assert_eq!(spec.traffic.affinity, Affinity { cookie: true });
+        assert_eq!(spec.traffic.retries, Retries { idempotent: true, attempts: 5 });
+        assert!(spec.traffic.health_check.is_some());
+        for (pointer, extra) in [
+            ("/targets/0/weight", json!({"targets": [{"host": "10.0.0.1", "port": 80, "weight": 65_536}]})),
+            ("/targets/0/weight", json!({"targets": [{"host": "10.0.0.1", "port": 80, "weight": -1}]})),
+            ("/load_balancing/strategy", json!({"load_balancing": {"strategy": "random"}})),
+            ("/retries/attempts", json!({"retries": {"attempts": 0}})),
+        ] {
+            assert_eq!(pointers(&read_with(extra).expect_err(pointer))[0].0, pointer);
+        }
+    }
+
+    #[test]
+    fn a_change_can_take_a_health_check_away() {
+        let spec = read_with(json!({"health_check": {"type": "tcp"}})).expect("valid");
+        let change = |body: Value| CircuitPatch::read(&body).expect("valid").applied_to(&spec).expect("fits");
+        assert_eq!(change(json!({"health_check": {"type": "none"}})).traffic.health_check, None);
+        assert_eq!(change(json!({"labels": {}})).traffic.health_check, spec.traffic.health_check);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Rules over the traffic of one circuit: time limits, header fields, the PROXY protocol.
+//! Rules over the traffic of one circuit: time limits, header fields, the PROXY protocol, and how its targets are watched
+//! and tried.
 //!
 //! Invariant: a rule stands here only for a backend that honours it; [`Traffic::check`] refuses the others.
 
@@ -8,8 +9,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Backend;
+use crate::balance::{Affinity, Retries};
 use crate::faults::{FaultCode, Faults};
 use crate::fields::Fields;
+use crate::health_check::HealthCheck;
 use crate::limits::{MAX_FIELD_EDITS, MAX_FIELD_NAME_BYTES, MAX_FIELD_VALUE_BYTES};
 
 /// The longest time limit for connecting and for the first byte.
@@ -17,6 +20,9 @@ const MAX_TIMEOUT_MS: u64 = 3_600_000;
 
 /// The longest idle time: a week.
 const MAX_IDLE_S: u64 = 7 * 24 * 3_600;
+
+/// The longest drain time: a day.
+const MAX_DRAIN_S: u64 = 24 * 3_600;
 
 /// Fields that frame a message, belong to one hop (RFC 9110 §7.6.1) or are the proxy's own to set.
 const RESERVED: [&str; 18] = [
@@ -52,6 +58,15 @@ pub struct Traffic {
     /// Which header tells a TCP target who the client is.
     #[serde(default, skip_serializing_if = "is_default")]
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// Whether clients stay with their targets.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub affinity: Affinity,
+    /// How often a request is tried.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub retries: Retries,
+    /// How targets are probed; without it only what requests meet counts.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub health_check: Option<HealthCheck>,
 }
 
 /// Time limits; what is `None` is as the edge is configured.
@@ -66,6 +81,9 @@ pub struct Timeouts {
     /// How long a relayed connection may carry nothing in either direction; 0 is for ever.
     #[serde(default, skip_serializing_if = "is_default")]
     pub idle_s: Option<u32>,
+    /// How long open connections go on after the circuit was closed or their target was taken away.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub drain_s: Option<u32>,
 }
 
 /// Edits of both heads.
@@ -122,6 +140,12 @@ impl Traffic {
         if is_stream && !is_default(&self.headers) {
             refuse("/headers", "a byte stream has no header fields");
         }
+        if is_stream && self.affinity.cookie {
+            refuse("/affinity/cookie", "a byte stream has no cookies");
+        }
+        if is_stream && self.retries.idempotent {
+            refuse("/retries/idempotent", "nothing that was sent into a byte stream can be sent again");
+        }
         if !is_stream && self.proxy_protocol.is_some() {
             refuse("/proxy_protocol", "only the tcp backend sends it; HTTP targets read Forwarded");
         }
@@ -140,6 +164,7 @@ impl Timeouts {
             connect_ms: number("connect_ms", 1, MAX_TIMEOUT_MS),
             first_byte_ms: number("first_byte_ms", 0, MAX_TIMEOUT_MS),
             idle_s: number("idle_s", 0, MAX_IDLE_S),
+            drain_s: number("drain_s", 0, MAX_DRAIN_S),
         };
         fields.finish(faults);
         Some(read)
@@ -270,13 +295,19 @@ mod tests {
                 ..Headers::default()
             },
             proxy_protocol: Some(ProxyProtocol::V2),
+            affinity: Affinity { cookie: true },
+            retries: Retries { idempotent: true, ..Retries::default() },
+            health_check: None,
         };
         let pointers = |backend| {
             let mut faults = Faults::default();
             traffic.check(backend, &mut faults);
             faults.as_slice().iter().map(|fault| fault.pointer.clone()).collect::<Vec<_>>()
         };
-        assert_eq!(pointers(Backend::Tcp), ["/timeouts/first_byte_ms", "/headers"]);
+        assert_eq!(
+            pointers(Backend::Tcp),
+            ["/timeouts/first_byte_ms", "/headers", "/affinity/cookie", "/retries/idempotent"]
+        );
         assert_eq!(pointers(Backend::Http), ["/proxy_protocol"]);
     }
 

@@ -19,7 +19,11 @@ use uuid::Uuid;
     "backend": "auto",
     "frontend": {"mode": "subdomain", "subdomain": "alice-lab"},
     "targets": [{"host": "10.0.0.5", "port": 8888, "weight": 1}],
-    "load_balancing": {"strategy": "round_robin"},
+    "load_balancing": {"strategy": "weighted"},
+    "affinity": {"cookie": true},
+    "retries": {"idempotent": true, "attempts": 3},
+    "health_check": {"type": "http", "path": "/api", "interval_s": 5, "timeout_s": 2, "retries": 3,
+                     "expected_status": [200], "grace_s": 60},
     "access": {"public": true, "user_id": "alice"},
     "timeouts": {"connect_ms": 3000, "first_byte_ms": 60000, "idle_s": 0},
     "headers": {"request": {"set": {"x-team": "atlas"}, "remove": ["dnt"]}},
@@ -49,6 +53,12 @@ pub(crate) struct OpenCircuit {
     targets: Vec<TargetBody>,
     /// How requests are spread.
     load_balancing: Option<LoadBalancingBody>,
+    /// Whether clients stay with their targets; HTTP only.
+    affinity: Option<AffinityBody>,
+    /// How often a request is tried.
+    retries: Option<RetriesBody>,
+    /// How targets are probed. Without it a target is judged only by what requests meet.
+    health_check: Option<HealthCheckBody>,
     /// Who may use it.
     access: Option<AccessBody>,
     /// Time limits that differ from the edge's.
@@ -65,7 +75,10 @@ pub(crate) struct OpenCircuit {
 #[derive(ToSchema)]
 #[schema(example = json!({
     "targets": [{"host": "10.0.0.6", "port": 8888}],
-    "load_balancing": {"strategy": "round_robin"},
+    "load_balancing": {"strategy": "least_connections"},
+    "affinity": {"cookie": false},
+    "retries": {"attempts": 2},
+    "health_check": {"type": "none"},
     "access": {"public": true},
     "timeouts": {"first_byte_ms": 0},
     "headers": {"response": {"set": {"x-frame-options": "SAMEORIGIN"}}},
@@ -77,6 +90,12 @@ pub(crate) struct ChangeCircuit {
     targets: Option<Vec<TargetBody>>,
     /// How requests are spread.
     load_balancing: Option<LoadBalancingBody>,
+    /// Whether clients stay with their targets; HTTP only.
+    affinity: Option<AffinityBody>,
+    /// How often a request is tried.
+    retries: Option<RetriesBody>,
+    /// How targets are probed. Without it a target is judged only by what requests meet.
+    health_check: Option<HealthCheckBody>,
     /// Who may use it.
     access: Option<AccessBody>,
     /// Time limits that differ from the edge's.
@@ -110,15 +129,60 @@ struct TargetBody {
     /// Where it listens.
     #[schema(minimum = 1)]
     port: u16,
-    /// Its share of the traffic; only 1 yet.
+    /// Its share of the traffic (default 1) for `weighted` and `least_connections`. With 0 it finishes what is open and gets
+    /// nothing new, whatever the strategy.
     weight: Option<u16>,
 }
 
 /// How requests are spread.
 #[derive(ToSchema)]
 struct LoadBalancingBody {
-    /// `round_robin`.
+    /// `round_robin` (default), `weighted` (smooth) or `least_connections` (open requests, streams and tunnels for each
+    /// weight).
     strategy: Option<String>,
+}
+
+/// Whether a client stays with the target that served it first.
+#[derive(ToSchema)]
+struct AffinityBody {
+    /// A cookie of the edge names the target. It is set with the first answer that is not an upgrade, lives as long as the
+    /// browser, and never reaches a target.
+    cookie: Option<bool>,
+}
+
+/// How often a request is tried. While nothing was sent, the next target is always tried.
+#[derive(ToSchema)]
+struct RetriesBody {
+    /// Whether an idempotent request (RFC 9110 §9.2.2) that was sent, and whose answer has not begun, may be sent to another
+    /// target: at most a fifth of a circuit's requests. Content beyond 64 KiB is not sent again.
+    idempotent: Option<bool>,
+    /// How often one request may be tried, the first time included; 3 by default.
+    #[schema(minimum = 1, maximum = 10)]
+    attempts: Option<u8>,
+}
+
+/// How targets are probed.
+#[derive(ToSchema)]
+struct HealthCheckBody {
+    /// `tcp` (takes a connection), `http` (answers `GET` with an expected status) or `none`.
+    #[schema(rename = "type")]
+    r#type: String,
+    /// What HTTP probes ask for; `/` by default.
+    path: Option<String>,
+    /// The statuses that count as success; by default every 2xx and 3xx.
+    expected_status: Option<Vec<u16>>,
+    /// From one probe to the next; 5 by default.
+    #[schema(minimum = 1, maximum = 3_600)]
+    interval_s: Option<u16>,
+    /// How long a probe may take; 2 by default, and not longer than the interval.
+    #[schema(minimum = 1, maximum = 60)]
+    timeout_s: Option<u16>,
+    /// How many failures in a row make a target be down; 3 by default. One success makes it be up.
+    #[schema(minimum = 1, maximum = 100)]
+    retries: Option<u8>,
+    /// How long failures do not count against a target that has never worked; 0 by default.
+    #[schema(maximum = 3_600)]
+    grace_s: Option<u16>,
 }
 
 /// Who may use a circuit.
@@ -143,6 +207,9 @@ struct TimeoutsBody {
     /// How long a byte stream or an upgraded connection may carry nothing in either direction; 0 is for ever.
     #[schema(maximum = 604_800)]
     idle_s: Option<u32>,
+    /// How long open connections go on after the circuit was closed or their target was taken away.
+    #[schema(maximum = 86_400)]
+    drain_s: Option<u32>,
 }
 
 /// Edits of both heads.
@@ -229,7 +296,10 @@ struct PortsBody {
 #[schema(example = json!({
     "boot_id": "00000000-0000-4000-8000-000000000001",
     "circuits": 12,
-    "connections": 340
+    "connections": 340,
+    "targets": [
+        {"circuit_id": "00000000-0000-4000-8000-000000000002", "host": "10.0.0.5", "port": 8888, "healthy": false}
+    ]
 }))]
 pub(crate) struct WorkerHeartbeat {
     /// This run of the process.
@@ -238,4 +308,20 @@ pub(crate) struct WorkerHeartbeat {
     circuits: u64,
     /// Client connections open.
     connections: u64,
+    /// Targets of which something else is known than before; at most 300.
+    targets: Option<Vec<TargetReportBody>>,
+}
+
+/// What a worker knows about one target of one circuit.
+#[derive(ToSchema)]
+struct TargetReportBody {
+    /// Which life of which circuit.
+    circuit_id: Uuid,
+    /// Where the target is.
+    host: String,
+    /// Where it listens.
+    #[schema(minimum = 1)]
+    port: u16,
+    /// Whether it works; `null` if nothing is known any more.
+    healthy: Option<bool>,
 }

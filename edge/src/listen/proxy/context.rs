@@ -50,6 +50,13 @@ impl RequestContext {
         self.circuit.as_ref().map(|(circuit, _)| circuit.as_ref())
     }
 
+    /// The target has answered.
+    pub(super) fn note_answer(&self) {
+        if let Some(circuit) = self.circuit() {
+            self.attempts.succeeded(&circuit.balancer);
+        }
+    }
+
     /// The request is being sent to a target at `socket`, which may take so long to answer as the circuit says.
     pub(super) fn wait_for_answer(&self, socket: RawFd) {
         if let Some((connection, limit)) = self.answer_limit() {

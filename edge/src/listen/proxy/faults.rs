@@ -61,6 +61,8 @@ impl EdgeProxy {
     fn judge_target(&self, error: &Error, context: &RequestContext) -> Problem {
         match error.etype() {
             // Attempts to connect have been counted and logged one by one.
+            _ if context.attempts.is_starting() => return Problem::Starting,
+            ErrorType::ConnectError if context.attempts.is_untried() => return Problem::NoTarget,
             ErrorType::ConnectTimedout => return Problem::TargetTimeout,
             ErrorType::ConnectRefused | ErrorType::ConnectNoRoute | ErrorType::ConnectError => {
                 return Problem::TargetUnreachable;

@@ -9,15 +9,17 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use bytes::Bytes;
 use entities::authority::Scheme;
 use entities::circuit::Backend;
-use http::header::{FORWARDED, HOST, VIA};
+use http::header::{COOKIE, FORWARDED, HOST, VIA};
 use http::{HeaderValue, Version};
-use pingora_core::Result;
+use pingora_core::{ErrorType, OrErr as _, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
+use crate::balance::COOKIE_PREFIX;
 use crate::circuit::{Client, Edits};
 
 /// Fields that say where a request came from. They are the proxy's to set.
@@ -40,6 +42,7 @@ pub(super) fn edit_request(session: &Session, request: &mut RequestHeader, conte
         request.remove_header(name);
     }
     request.remove_header(&FORWARDED);
+    remove_own_cookies(request)?;
     let (Some(circuit), Some(busy)) = (context.circuit(), &context.connection) else { return Ok(()) };
     let client = &busy.connection.client;
     let host = asked_host(original);
@@ -72,6 +75,29 @@ pub(super) fn edit_request(session: &Session, request: &mut RequestHeader, conte
         for (name, value) in set {
             request.insert_header(name.clone(), value.clone())?;
         }
+    }
+    Ok(())
+}
+
+/// Takes the edge's cookies, whichever circuit they are of, out of a request: they are nothing to a target.
+fn remove_own_cookies(request: &mut RequestHeader) -> Result<()> {
+    let is_own = |pair: &&[u8]| pair.trim_ascii_start().starts_with(COOKIE_PREFIX);
+    let pairs = |field: &HeaderValue| field.as_bytes().split(|byte| *byte == b';').any(|pair| is_own(&pair));
+    if !request.headers.get_all(COOKIE).iter().any(pairs) {
+        return Ok(());
+    }
+    let keep = |field: &HeaderValue| {
+        let rest: Vec<&[u8]> = field.as_bytes().split(|byte| *byte == b';').filter(|pair| !is_own(pair)).collect();
+        rest.join(&b';').trim_ascii().to_vec()
+    };
+    let kept: Vec<Vec<u8>> =
+        request.headers.get_all(COOKIE).iter().map(keep).filter(|field| !field.is_empty()).collect();
+    request.remove_header(&COOKIE);
+    for field in kept {
+        request.append_header(
+            COOKIE,
+            HeaderValue::from_maybe_shared(Bytes::from(field)).or_err(ErrorType::InvalidHTTPHeader, "a cookie")?,
+        )?;
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ impl EdgeProxy {
         let connection = Arc::clone(&busy.connection);
         let problem = match self.find(session.req_header(), connection.entrance) {
             Found::Circuit(circuit) if self.freshness.has_lapsed(circuit.is_public) => Problem::Unconfirmed,
-            Found::Circuit(circuit) if circuit.balancer.len() == 0 => Problem::NoTarget,
+            Found::Circuit(circuit) if !circuit.balancer.has_weight() => Problem::NoTarget,
             Found::Circuit(circuit) => match circuit.lifetime.open(&connection, busy.request) {
                 Some(open) => {
                     context.circuit = Some((circuit, open));

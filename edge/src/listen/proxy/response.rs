@@ -4,14 +4,14 @@
 //! untouched.
 
 use entities::circuit::Backend;
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRAILER, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, SET_COOKIE, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::EdgeProxy;
 use super::context::RequestContext;
-use crate::circuit::Edits;
+use crate::circuit::{Edits, LiveCircuit};
 
 // === impl EdgeProxy ===
 
@@ -40,10 +40,27 @@ impl EdgeProxy {
                 let _ = response.insert_header(name.clone(), value.clone());
             }
         }
+        if let Some(circuit) = circuit
+            && !response.status.is_informational()
+        {
+            keep_with_target(response, circuit, context);
+        }
         if context.connection.as_ref().is_some_and(|busy| busy.connection.is_ending()) {
             // The client hears it instead of finding out.
             session.set_keepalive(None);
         }
+    }
+}
+
+/// Tells the client to come back to the target that has answered, unless it says so itself.
+fn keep_with_target(response: &mut ResponseHeader, circuit: &LiveCircuit, context: &RequestContext) {
+    let Some(stickiness) = circuit.balancer.stickiness() else { return };
+    let Some(index) = context.attempts.target().filter(|index| context.attempts.preferred() != Some(*index)) else {
+        return;
+    };
+    if let Some(field) = stickiness.field(index) {
+        // The name and the value are valid already.
+        let _ = response.append_header(SET_COOKIE, field.clone());
     }
 }
 

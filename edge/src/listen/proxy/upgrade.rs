@@ -24,7 +24,7 @@ use tokio::time::timeout;
 
 use super::context::RequestContext;
 use super::response::nominated;
-use super::{EdgeProxy, forwarding};
+use super::{EdgeProxy, forwarding, target};
 use crate::head::HeadError;
 use crate::tcp::{ConnectError, connect};
 use crate::tunnel::{Answer, HandshakeError, Switched, may_upgrade_to, shake_hands};
@@ -59,8 +59,12 @@ impl EdgeProxy {
             return Ok(false);
         }
         let request = upgrade_request(session, context)?;
+        target::remember_target(session, context);
         let (mut target, limit) = self.connect(context).await?;
         let answer = timeout(limit, shake_hands(&mut target, &request)).await;
+        if matches!(answer, Ok(Ok(_))) {
+            context.note_answer();
+        }
         match answer.map_err(|_| target_error(ErrorType::ReadTimedout, "no answer to an upgrade"))?.map_err(blame)? {
             Answer::Switched(to_client) => {
                 leave(session, context, target, to_client)?;
@@ -77,7 +81,10 @@ impl EdgeProxy {
             return Error::e_explain(ErrorType::InternalError, "a request without a circuit is upgraded");
         };
         let limit = circuit.limits.first_byte.unwrap_or(HANDSHAKE_TIME);
-        match connect(circuit, &mut context.attempts, &self.metrics).await {
+        let Some(busy) = &context.connection else {
+            return Error::e_explain(ErrorType::InternalError, "a request without a connection is upgraded");
+        };
+        match connect(circuit, &busy.connection, &mut context.attempts, &self.metrics).await {
             Ok(target) => Ok((target, limit)),
             Err(error) => {
                 let kind = match error {
@@ -152,7 +159,9 @@ fn leave(session: &mut Session, context: &mut RequestContext, target: TcpStream,
     };
     let (key, idle) = (circuit.key.clone(), circuit.limits.idle);
     context.become_tunnel(circuit, &busy);
-    LEAVING.with(|place| place.replace(Some(Switched { key, target, to_client: to_client.into(), open, busy, idle })));
+    let hold = context.attempts.take_hold();
+    let switched = Switched { key, target, to_client: to_client.into(), open, hold, busy, idle };
+    LEAVING.with(|place| place.replace(Some(switched)));
     session.set_keepalive(Some(0));
     Ok(())
 }

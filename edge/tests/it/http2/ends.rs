@@ -30,7 +30,7 @@ async fn a_change_of_targets_leaves_connections_and_streams_alone() {
 
 #[tokio::test]
 async fn closing_says_goaway_ends_idle_connections_and_lets_streams_finish() {
-    let edge = TestEdge::start_with(|config| config.drain_time = Duration::from_secs(60)).await;
+    let edge = TestEdge::start_with(|config| config.limits.drain = Duration::from_secs(60)).await;
     let origin = Http2Origin::start("lab").await;
     let (circuit, port) = by_http2("lab", vec![origin.target()]);
     edge.serve(&circuit).await;
@@ -51,7 +51,7 @@ async fn closing_says_goaway_ends_idle_connections_and_lets_streams_finish() {
 
 #[tokio::test]
 async fn a_stream_that_outlives_the_drain_time_is_reset() {
-    let edge = TestEdge::start_with(|config| config.drain_time = Duration::from_millis(50)).await;
+    let edge = TestEdge::start_with(|config| config.limits.drain = Duration::from_millis(50)).await;
     let origin = Http2Origin::start("lab").await;
     let (circuit, port) = by_http2("lab", vec![origin.target()]);
     edge.serve(&circuit).await;

@@ -1,0 +1,103 @@
+//! Keeps a client with the target that served it first, by a cookie (RFC 6265).
+//!
+//! Invariant: the cookie names a target by a digest that tells nobody where it is, every edge makes the same one, and it stays
+//! the same whatever becomes of the other targets.
+
+use std::fmt::Write as _;
+
+use entities::authority::Scheme;
+use entities::ids::CircuitId;
+use entities::target::Target;
+use http::HeaderValue;
+use openssl::sha::Sha256;
+
+/// All cookies of the edge begin with this, and none of them reaches a target.
+pub(crate) const COOKIE_PREFIX: &[u8] = b"appproxy-";
+
+/// The cookie of one circuit, for each of its targets.
+pub(crate) struct Stickiness {
+    /// Browsers share the cookies of a host between its ports, so each circuit has a name of its own.
+    name: String,
+    /// The cookie's value for each target.
+    values: Box<[String]>,
+    /// The whole field for each target.
+    fields: Box<[HeaderValue]>,
+}
+
+// === impl Stickiness ===
+
+impl Stickiness {
+    /// The cookies of a circuit that clients reach by `scheme`.
+    pub(super) fn new<'a>(circuit: CircuitId, targets: impl Iterator<Item = &'a Target>, scheme: Scheme) -> Self {
+        let name = format!("appproxy-target-{}", digest(circuit, "", 4));
+        let values: Box<[String]> = targets.map(|target| digest(circuit, &target.to_string(), 12)).collect();
+        let secure = if scheme == Scheme::Https { "; Secure" } else { "" };
+        let field = |value: &String| {
+            let text = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}");
+            // Hexadecimal digits and letters: always a field value.
+            HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+        };
+        let fields = values.iter().map(field).collect();
+        Self { name, values, fields }
+    }
+
+    /// The target that the cookies of a request name.
+    pub(crate) fn find<'a>(&self, cookies: impl Iterator<Item = &'a [u8]>) -> Option<usize> {
+        let mut pairs = cookies.flat_map(|field| field.split(|byte| *byte == b';')).map(<[u8]>::trim_ascii);
+        let value = pairs.find_map(|pair| pair.strip_prefix(self.name.as_bytes())?.strip_prefix(b"="))?;
+        self.values.iter().position(|known| known.as_bytes() == value)
+    }
+
+    /// The value of `Set-Cookie` that keeps a client with a target.
+    pub(crate) fn field(&self, index: usize) -> Option<&HeaderValue> {
+        self.fields.get(index)
+    }
+}
+
+/// The first bytes of a digest, in hexadecimal digits.
+fn digest(circuit: CircuitId, target: &str, bytes: usize) -> String {
+    let mut sha = Sha256::new();
+    sha.update(circuit.0.as_bytes());
+    sha.update(target.as_bytes());
+    let mut text = String::with_capacity(2 * bytes);
+    for byte in sha.finish().iter().take(bytes) {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn targets(ports: &[u16]) -> Vec<Target> {
+        let target = |port: &u16| Target {
+            host: "10.0.0.1".parse().expect("valid"),
+            port: (*port).try_into().expect("valid"),
+            weight: 1,
+        };
+        ports.iter().map(target).collect()
+    }
+
+    #[test]
+    fn a_cookie_finds_its_target_wherever_it_stands() {
+        let circuit = CircuitId::random();
+        let before = Stickiness::new(circuit, targets(&[1, 2, 3]).iter(), Scheme::Http);
+        let field = before.field(1).expect("there is one").to_str().expect("text").to_owned();
+        assert!(!field.contains("10.0.0.1") && !field.contains("Secure"), "{field}");
+        let cookie = field.split(';').next().expect("a pair");
+        let jar = format!("a=b; {cookie}; appproxy-target-00000000=1");
+        let find = |stickiness: &Stickiness| stickiness.find([b"x=y".as_slice(), jar.as_bytes()].into_iter());
+        assert_eq!(find(&before), Some(1));
+        assert_eq!(find(&Stickiness::new(circuit, targets(&[3, 4, 5, 2]).iter(), Scheme::Http)), Some(3));
+        assert_eq!(find(&Stickiness::new(circuit, targets(&[1, 3]).iter(), Scheme::Http)), None);
+        assert_eq!(find(&Stickiness::new(CircuitId::random(), targets(&[1, 2, 3]).iter(), Scheme::Http)), None);
+    }
+
+    #[test]
+    fn over_tls_a_cookie_stays_there() {
+        let stickiness = Stickiness::new(CircuitId::random(), targets(&[1]).iter(), Scheme::Https);
+        assert!(stickiness.field(0).expect("there is one").to_str().expect("text").ends_with("; Secure"));
+    }
+}
