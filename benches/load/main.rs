@@ -10,6 +10,8 @@
     reason = "a measurement that cannot go on must end, not print a wrong figure"
 )]
 
+mod changes;
+mod checks;
 mod cluster;
 mod cpu;
 mod echo;
@@ -55,6 +57,13 @@ enum Command {
     Grpc(grpc::Args),
     /// Resident memory for each client that has stopped reading.
     Stalled(stalled::Args),
+    /// What health checks cost an edge: probes and processor time.
+    Checks(checks::Args),
+    /// One measurement of `checks`, in a process of its own.
+    #[command(hide = true)]
+    ChecksOf(checks::One),
+    /// What it costs to change one target of one circuit, by how many circuits there are.
+    Changes(changes::Args),
     /// Opening in a cluster, and from a write in etcd to the first answer at two edges.
     ClusterServed(cluster::served::Args),
     /// Start and memory of an edge that finds many circuits in etcd.
@@ -81,6 +90,9 @@ async fn main() {
         Command::Tcp(args) => tcp::run(args).await,
         Command::Grpc(args) => grpc::run(args).await,
         Command::Stalled(args) => stalled::run(args).await,
+        Command::Checks(args) => checks::run(args).await,
+        Command::ChecksOf(args) => checks::run_one(args).await,
+        Command::Changes(args) => changes::run(args).await,
         Command::ClusterServed(args) => cluster::served::run(args).await,
         Command::ClusterReady(args) => cluster::ready::run(args).await,
         Command::ClusterRelist(args) => cluster::relist::run(args).await,

@@ -14,9 +14,10 @@
 mod envelope;
 mod host;
 mod registry;
+mod selection;
 mod slots;
 
 use criterion::{criterion_group, criterion_main};
 
-criterion_group!(micro, envelope::measure, host::measure, registry::measure, slots::measure);
+criterion_group!(micro, envelope::measure, host::measure, registry::measure, selection::measure, slots::measure);
 criterion_main!(micro);

@@ -114,7 +114,8 @@ fn subdomain(number: usize) -> Subdomain {
     format!("jupyter-{number:05}").parse().expect("valid")
 }
 
-fn target_of(address: SocketAddr) -> Target {
+/// A target at an address.
+pub fn target_of(address: SocketAddr) -> Target {
     Target {
         host: address.ip().to_string().parse().expect("an address"),
         port: Port::try_from(address.port()).expect("not 0"),

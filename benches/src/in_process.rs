@@ -6,7 +6,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use edge::{Config, Listeners};
-use entities::ids::{Epoch, InstallationId, Revision};
+use entities::circuit::{Circuit, Versioned};
+use entities::ids::{Epoch, Generation, InstallationId, Revision};
 use entities::registry::layout::{CircuitState, Layout, Meta};
 use entities::registry::memory::MemoryRegistry;
 use entities::registry::{Expected, Registry as _, Swap};
@@ -97,6 +98,20 @@ impl InProcessEdge {
     /// Writes a circuit that is not there yet.
     pub async fn put(&self, state: &CircuitState) -> Revision {
         self.filled.put(state).await
+    }
+
+    /// Writes another generation of a circuit that is there.
+    pub async fn change(&self, circuit: Circuit, generation: u64) -> Revision {
+        let FilledRegistry { registry, layout, .. } = &self.filled;
+        let key = layout.circuit(&circuit.key);
+        let generation = Generation(generation);
+        let state = CircuitState::Open(Box::new(Versioned { generation, circuit }));
+        let (entry, _) = registry.get(&key).await.expect("in memory");
+        let expected = Expected::At(entry.expect("it is there").revision);
+        match registry.put(&key, expected, state.encode().expect("fits"), None).await.expect("in memory") {
+            Swap::Done(revision) => revision,
+            Swap::Conflict => panic!("{key} was written by somebody else"),
+        }
     }
 
     /// Waits until the edge says that it has applied `revision`, and refused nothing.

@@ -14,6 +14,9 @@ use testkit::wait::wait_until_for;
 /// How long a program may take to end in order.
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
+/// Lines of its log that a program shows when its test fails.
+const LAST_FAULTS: usize = 20;
+
 /// A program with its arguments, running or not.
 #[derive(Debug)]
 pub struct Process {
@@ -130,5 +133,13 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+        if std::thread::panicking() {
+            // The folder goes, and what explains the failure with it.
+            let log = self.log();
+            let faults: Vec<&str> =
+                log.lines().filter(|line| line.contains("ERROR") || line.contains("WARN")).collect();
+            let last = faults.get(faults.len().saturating_sub(LAST_FAULTS)..).unwrap_or_default();
+            eprintln!("--- last faults of {}:\n{}", self.log.display(), last.join("\n"));
+        }
     }
 }

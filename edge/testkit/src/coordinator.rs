@@ -76,9 +76,9 @@ impl StubCoordinator {
     /// What it was told last about the target at `port` of a circuit: whether it works, or that nothing is known (`null`).
     pub fn target_health(&self, circuit_id: &str, port: u16) -> Option<serde_json::Value> {
         let reports = self.calls().into_iter().filter(|call| call.path.ends_with("/heartbeat"));
-        let reports = reports.filter_map(|call| call.body["targets"].as_array().cloned()).flatten();
+        let mut reports = reports.filter_map(|call| call.body["targets"].as_array().cloned()).flatten();
         let is_it = |report: &serde_json::Value| report["circuit_id"] == circuit_id && report["port"] == port;
-        reports.filter(is_it).last().map(|report| report["healthy"].clone())
+        reports.rfind(is_it).map(|report| report["healthy"].clone())
     }
 
     /// Answers like this from now on.

@@ -7,6 +7,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -23,8 +24,21 @@ impl WebSocket {
     /// # Errors
     /// What the other side answered instead.
     pub async fn open(address: SocketAddr, host: &str, path: &str) -> Result<Self, Error> {
+        Self::open_request(address, format!("ws://{host}{path}").into_client_request()?).await
+    }
+
+    /// The same with a cookie.
+    ///
+    /// # Errors
+    /// What the other side answered instead.
+    pub async fn open_with_cookie(address: SocketAddr, host: &str, path: &str, cookie: &str) -> Result<Self, Error> {
+        let mut request = format!("ws://{host}{path}").into_client_request()?;
+        request.headers_mut().insert("cookie", cookie.parse().expect("a field value"));
+        Self::open_request(address, request).await
+    }
+
+    async fn open_request(address: SocketAddr, request: Request) -> Result<Self, Error> {
         let stream = TcpStream::connect(address).await?;
-        let request = format!("ws://{host}{path}").into_client_request()?;
         let (socket, _) = tokio_tungstenite::client_async(request, stream).await?;
         Ok(Self(socket))
     }

@@ -19,4 +19,5 @@ mod harness;
 mod http2;
 mod ports;
 mod program;
+mod replicas;
 mod streams;
