@@ -5,6 +5,7 @@ use entities::circuit::Circuit;
 use reqwest::Method;
 use testkit::client::{client, keep_alive_client};
 use testkit::origin::Origin;
+use testkit::websocket::WebSocket;
 
 use crate::harness::{TestEdge, by_host, name_of};
 use crate::peer::Peer;
@@ -41,6 +42,24 @@ async fn an_idempotent_request_is_sent_again_where_the_circuit_says_so() {
         assert_eq!((broken.count("/"), sound.count("/")), (1, usize::from(is_served)), "{method} with {retries:?}");
         if is_served {
             assert_eq!(sound.requests()[0].body, b"content", "all of it is sent again");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_is_sent_again_where_the_circuit_says_so() {
+    for (retries, is_served) in [(RESENDS, true), (Retries::default(), false)] {
+        let edge = TestEdge::start().await;
+        let (broken, sound) = (Origin::start("broken").await, Origin::start("sound").await);
+        broken.answer("/ws", b"");
+        let mut circuit = by_host("lab", vec![broken.target(), sound.target()]);
+        circuit.traffic.retries = retries;
+        edge.serve(&circuit).await;
+        let opened = WebSocket::open(edge.address, "lab.apps.test", "/ws").await;
+        assert_eq!(opened.is_ok(), is_served, "{retries:?}");
+        assert_eq!((broken.count("/ws"), sound.count("/ws")), (1, usize::from(is_served)));
+        if let Ok(mut socket) = opened {
+            assert_eq!(socket.echo("hello").await.as_deref(), Some("hello"));
         }
     }
 }

@@ -94,6 +94,14 @@ impl EdgeProxy {
         error.set_retry(is_retried);
         error
     }
+
+    /// A target broke off a handshake over a connection of its own, before it answered; whether there is another one to ask.
+    pub(super) fn try_another_target(&self, context: &mut RequestContext, error: &Error) -> bool {
+        let Some((circuit, _)) = &context.circuit else { return false };
+        let (key, balancer) = (&circuit.key, &circuit.balancer);
+        context.attempts.note_broken(balancer);
+        context.attempts.broke_off(key, balancer, &self.metrics, BrokenOff::Fresh, error)
+    }
 }
 
 /// Prefers the target that the client's cookie names.

@@ -60,12 +60,8 @@ impl EdgeProxy {
         }
         let request = upgrade_request(session, context)?;
         target::remember_target(session, context);
-        let (mut target, limit) = self.connect(context).await?;
-        let answer = timeout(limit, shake_hands(&mut target, &request)).await;
-        if matches!(answer, Ok(Ok(_))) {
-            context.note_answer();
-        }
-        match answer.map_err(|_| target_error(ErrorType::ReadTimedout, "no answer to an upgrade"))?.map_err(blame)? {
+        let (target, answer, limit) = self.shake_hands(&request, context).await?;
+        match answer {
             Answer::Switched(to_client) => {
                 leave(session, context, target, to_client)?;
                 self.metrics.upgrades.inc();
@@ -73,6 +69,26 @@ impl EdgeProxy {
             Answer::Ordinary(read) => self.pass_on(session, context, target, &read, limit).await?,
         }
         Ok(true)
+    }
+
+    /// What a target says to the request, and how long it may take to say more. One that breaks off has been sent a request
+    /// without content: the next one may be asked where the circuit allows it.
+    async fn shake_hands(&self, request: &[u8], context: &mut RequestContext) -> Result<(TcpStream, Answer, Duration)> {
+        loop {
+            let (mut target, limit) = self.connect(context).await?;
+            let answer = timeout(limit, shake_hands(&mut target, request)).await;
+            let error = match answer {
+                Ok(Ok(answer)) => {
+                    context.note_answer();
+                    return Ok((target, answer, limit));
+                }
+                Ok(Err(error)) => blame(error),
+                Err(_) => return Err(target_error(ErrorType::ReadTimedout, "no answer to an upgrade")),
+            };
+            if !self.try_another_target(context, &error) {
+                return Err(error);
+            }
+        }
     }
 
     /// A connection to a target, and how long it may take to answer.
