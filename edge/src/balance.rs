@@ -146,11 +146,6 @@ impl Balancer {
         self.stickiness.as_deref()
     }
 
-    /// Whether an idempotent request may be sent a second time.
-    pub(crate) fn resends(&self) -> bool {
-        self.retries.idempotent
-    }
-
     /// The targets that open requests may stay at but that get nothing new from now on, after the generation `before`.
     pub(crate) fn let_go(&self, before: &Self) -> Vec<u64> {
         let is_kept = |old: &&TargetPeer| self.find(old.target()).is_some_and(|new| new.target().weight > 0);

@@ -217,8 +217,10 @@ impl Attempts {
             return true;
         }
         self.tried.add(index);
-        let may = balancer.resends() && self.may_go_on(balancer) && balancer.has_untried(self.tried);
-        let is_paid = may && balancer.budget.as_ref().is_some_and(|budget| budget.spend());
+        // Without a budget the circuit has not allowed it.
+        let Some(budget) = &balancer.budget else { return false };
+        let may = self.may_go_on(balancer) && balancer.has_untried(self.tried);
+        let is_paid = may && budget.spend();
         if is_paid {
             metrics.count_retry(Retry::Sent);
         } else if may {

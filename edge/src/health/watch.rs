@@ -167,12 +167,7 @@ impl AddressHealth {
     }
 
     fn failed(self: &Arc<Self>) {
-        let probe_at = {
-            let mut outlier = self.outlier.lock();
-            let probe_at = outlier.failed(Instant::now(), jitter());
-            self.mirror(&outlier);
-            probe_at
-        };
+        let probe_at = self.learn(|outlier, now| outlier.failed(now, jitter()));
         let (Some(at), Some(shared)) = (probe_at, self.shared.upgrade()) else { return };
         shared.metrics.targets_out.inc();
         tracing::warn!(target = %self.address, fault = "target", "target is taken out: it fails again and again");
@@ -181,28 +176,12 @@ impl AddressHealth {
     }
 
     fn succeeded(&self) {
-        let is_back = {
-            let mut outlier = self.outlier.lock();
-            let is_back = outlier.succeeded(Instant::now());
-            self.mirror(&outlier);
-            is_back
-        };
-        if is_back {
-            self.is_back();
-        }
+        self.come_back_if(Outlier::succeeded);
     }
 
     /// A probe has reached it.
     pub(super) fn probe_succeeded(&self) {
-        let is_back = {
-            let mut outlier = self.outlier.lock();
-            let is_back = outlier.probe_succeeded(Instant::now());
-            self.mirror(&outlier);
-            is_back
-        };
-        if is_back {
-            self.is_back();
-        }
+        self.come_back_if(Outlier::probe_succeeded);
     }
 
     /// A probe has not reached it; says when to try again.
@@ -214,14 +193,20 @@ impl AddressHealth {
         self.is_out.load(Ordering::Relaxed)
     }
 
-    fn mirror(&self, outlier: &Outlier) {
+    /// Takes note of something; the flags follow.
+    fn learn<T>(&self, news: impl FnOnce(&mut Outlier, Instant) -> T) -> T {
+        let mut outlier = self.outlier.lock();
+        let learnt = news(&mut outlier, Instant::now());
         self.is_suspect.store(!outlier.is_clean(), Ordering::Relaxed);
         self.is_out.store(outlier.is_out(), Ordering::Relaxed);
+        learnt
     }
 
-    fn is_back(&self) {
-        tracing::info!(target = %self.address, "target works again");
-        self.report();
+    fn come_back_if(&self, news: impl FnOnce(&mut Outlier, Instant) -> bool) {
+        if self.learn(news) {
+            tracing::info!(target = %self.address, "target works again");
+            self.report();
+        }
     }
 }
 

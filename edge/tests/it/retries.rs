@@ -73,6 +73,8 @@ async fn an_upload_is_sent_again_only_while_all_of_it_is_there() {
         let response = client().put(edge.url("lab.apps.test", "/")).body(body).send().await.expect("answered");
         assert_eq!(response.status() == 200, is_served, "{size} bytes: {}", response.status());
         assert_eq!(sound.requests().first().map(|request| request.body.len()), is_served.then_some(size));
+        let sent = edge.metric("appproxy_edge_retries_total{reason=\"sent\"}").await;
+        assert_eq!(sent, f64::from(u8::from(is_served)), "nothing is begun that cannot be finished");
     }
 }
 

@@ -95,19 +95,18 @@ impl Killable {
     }
 }
 
+/// This program once more, for one of its tests that is a process of its own.
+pub(crate) fn again(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
 async fn spawn(folder: &Path, ports: PortRange) -> (Child, Manager) {
     let address = folder.join("address");
     let _ = std::fs::remove_file(&address);
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child::proxy_process", "--nocapture"])
-        .env(FOLDER, folder)
-        .env(PORTS, ports.to_string())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+    let child = again("child::proxy_process").env(FOLDER, folder).env(PORTS, ports.to_string()).spawn().unwrap();
     wait_until("the proxy's address", async || address.exists()).await;
     let api = std::fs::read_to_string(&address).unwrap();
     let key = std::fs::read_to_string(folder.join("data/api.key")).unwrap();

@@ -1,12 +1,13 @@
 //! A replica in a process of its own, so that it can be killed.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Stdio;
 
 use testkit::origin::Origin;
 use testkit::wait::wait_until;
 use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
+
+use crate::child::again;
 
 const NAME: &str = "APPPROXY_TEST_REPLICA_NAME";
 const ADDRESS: &str = "APPPROXY_TEST_REPLICA_ADDRESS";
@@ -45,16 +46,8 @@ impl Replica {
 }
 
 async fn spawn(name: &str, address: SocketAddr) -> Child {
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "replicas::process::replica_process", "--nocapture"])
-        .env(NAME, name)
-        .env(ADDRESS, address.to_string())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
+    let mut command = again("replicas::process::replica_process");
+    let child = command.env(NAME, name).env(ADDRESS, address.to_string()).spawn().unwrap();
     wait_until("the replica", async || TcpStream::connect(address).await.is_ok()).await;
     child
 }
