@@ -5,11 +5,12 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::{Arc, Weak};
+use std::sync::Weak;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::probe::{probe_check, probe_connection};
@@ -62,17 +63,18 @@ impl Schedule {
     }
 
     /// Does what is due, for ever.
-    pub(super) async fn run(&self, egress: &Arc<Egress>, metrics: &Arc<Metrics>) {
-        let mut probes: JoinSet<Option<(Instant, Job)>> = JoinSet::new();
+    pub(super) async fn run(&self, egress: &Egress, metrics: &Metrics) {
+        // All in one task: a hundred small answers a second are not worth waking other threads for.
+        let mut probes = FuturesUnordered::new();
         loop {
             let (due, next) = if probes.len() < MAX_PROBES { self.next(Instant::now()) } else { (None, None) };
             if let Some((at, job)) = due {
-                probes.spawn(carry_out(at, job, Arc::clone(egress), Arc::clone(metrics)));
+                probes.push(carry_out(at, job, egress, metrics));
                 continue;
             }
             tokio::select! {
-                Some(done) = probes.join_next() => {
-                    if let Ok(Some((at, job))) = done {
+                Some(done) = probes.next() => {
+                    if let Some((at, job)) = done {
                         self.add(at, job);
                     }
                 }
@@ -97,11 +99,11 @@ impl Schedule {
 }
 
 /// Does a job; says when it is to be done again.
-async fn carry_out(at: Instant, job: Job, egress: Arc<Egress>, metrics: Arc<Metrics>) -> Option<(Instant, Job)> {
+async fn carry_out(at: Instant, job: Job, egress: &Egress, metrics: &Metrics) -> Option<(Instant, Job)> {
     match job {
         Job::Check(watched) => {
             let checked = watched.upgrade()?;
-            let outcome = probe_check(&checked, &egress).await;
+            let outcome = probe_check(&checked, egress).await;
             metrics.count_probe(outcome.is_ok());
             if let Err(error) = &outcome {
                 tracing::debug!(target = %checked.address.address, %error, "a probe failed");
@@ -114,7 +116,7 @@ async fn carry_out(at: Instant, job: Job, egress: Arc<Egress>, metrics: Arc<Metr
             if !address.is_out() {
                 return None;
             }
-            let outcome = probe_connection(&address, &egress).await;
+            let outcome = probe_connection(&address, egress).await;
             metrics.count_probe(outcome.is_ok());
             if outcome.is_ok() {
                 address.probe_succeeded();
