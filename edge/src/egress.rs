@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn the_proxys_own_sockets_are_refused_at_every_address_of_the_machine() {
+    fn sockets_of_the_proxy_itself_are_refused_at_every_address_of_the_machine() {
         let egress = Egress {
             allows_loopback: true,
             own: vec!["10.0.0.2:6120".parse().expect("valid")],
