@@ -18,8 +18,8 @@ TERMINAL_IS_CONNECTED = """
     window.jupyterapp.shell.currentWidget?.content?.session?.connectionStatus === 'connected'"""
 SCREEN = """
     (() => {
-        const terminal = window.jupyterapp.shell.currentWidget.content;
-        const buffer = terminal._term.buffer.active;
+        const buffer = window.jupyterapp.shell.currentWidget?.content?._term?.buffer.active;
+        if (!buffer) return "";  // the terminal emulator is loaded when it is first needed
         return [...Array(buffer.length).keys()].map(row => buffer.getLine(row).translateToString(true)).join("\\n");
     })()"""
 
