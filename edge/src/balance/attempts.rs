@@ -125,6 +125,8 @@ impl Attempts {
                 budget.earn();
             }
             self.made += 1;
+            // What an earlier attempt met says nothing about this one.
+            self.is_starting = false;
             self.last = Some((target.index(), number));
             match target.address(number, &balancer.ground.egress).await {
                 Ok(address) => return Some(Place { target, address }),

@@ -33,3 +33,14 @@ async fn browsers_get_a_page_that_asks_again_and_programs_an_answer_that_says_wh
     let _origin = Origin::start_at("lab", at(number)).await;
     assert_eq!(name_of(ask("text/html").await).await, "lab");
 }
+
+/// The first target takes no connection, the second takes the request and breaks off: that one is not starting.
+#[tokio::test]
+async fn a_target_that_breaks_off_is_not_taken_for_another_one_that_is_starting() {
+    let (edge, port, broken) = (TestEdge::start().await, DeadPort::hold(), Origin::start("broken").await);
+    broken.answer("/", b"");
+    edge.serve(&by_host("lab", vec![target("127.0.0.1", port.port()), broken.target()])).await;
+    assert_eq!(edge.get("lab.apps.test", "/").await.status(), 502);
+    assert_eq!(broken.count("/"), 1);
+    assert_eq!(edge.metric("appproxy_edge_target_faults_total{reason=\"broken\"}").await, 1.0);
+}
