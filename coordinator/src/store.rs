@@ -9,6 +9,7 @@ mod health;
 mod installation;
 mod limited;
 mod rests;
+mod slot;
 mod status;
 mod tombstones;
 mod workers;

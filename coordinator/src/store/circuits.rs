@@ -4,17 +4,17 @@
 
 use entities::circuit::{CircuitPatch, CircuitSpec, CircuitStatus};
 use entities::faults::Faults;
-use entities::frontend::{Frontend, FrontendRequest};
 use entities::ids::{AuthorityName, CircuitId, CircuitKey, Generation, OwnerId, Port, ServiceName};
 use entities::orm::{circuit, circuit_status, resting_host, resting_port, to_column, tombstone};
 use sea_orm::ActiveValue::Set;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{ActiveModelTrait, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::rests::{self, HostState, PortState};
+use super::rests;
+use super::slot::{slot_columns, take_slot};
 use super::{Store, StoreError, WriteTransaction, health};
 use crate::placement::Place;
-use crate::slots::{self, RestRules};
+use crate::slots::RestRules;
 use crate::targets::TargetHealth;
 
 /// An open circuit as the store has it.
@@ -271,7 +271,7 @@ impl Store {
             return Ok(ChangeOutcome::GenerationMismatch(generation));
         }
         health::forget_targets(&write, next.id, &spec, &changed).await?;
-        let health = health_of(write.connection(), next.id).await?;
+        let health = health::health_of(write.connection(), next.id).await?;
         write.commit().await?;
         Ok(ChangeOutcome::Changed(StoredCircuit { row: next, status, health }))
     }
@@ -335,17 +335,12 @@ impl Store {
     }
 }
 
-/// What is known about the targets of one circuit.
-async fn health_of(connection: &impl ConnectionTrait, id: sea_orm::prelude::Uuid) -> Result<TargetHealth, StoreError> {
-    Ok(health::load_health(connection, &[id]).await?.remove(&id).unwrap_or_default())
-}
-
 async fn with_health(
     connection: &impl ConnectionTrait,
     found: Option<(circuit::Model, Option<circuit_status::Model>)>,
 ) -> Result<Option<StoredCircuit>, StoreError> {
     let Some(circuit) = found.map(StoredCircuit::from) else { return Ok(None) };
-    Ok(Some(StoredCircuit { health: health_of(connection, circuit.row.id).await?, ..circuit }))
+    Ok(Some(StoredCircuit { health: health::health_of(connection, circuit.row.id).await?, ..circuit }))
 }
 
 async fn find_by_key(connection: &impl ConnectionTrait, key: &CircuitKey) -> Result<Option<StoredCircuit>, StoreError> {
@@ -434,62 +429,6 @@ async fn close_row(write: &WriteTransaction, row: circuit::Model, now_ms: i64) -
 fn unreadable(row: &circuit::Model, column: &str) -> StoreError {
     let reason = format!("column {column} does not parse");
     StoreError::Row(entities::orm::RowError { table: "circuits", row: row.key.clone(), reason })
-}
-
-fn slot_columns(frontend: &Frontend) -> (Option<i32>, Option<String>, Option<String>) {
-    match frontend {
-        Frontend::Port { port } => (Some(i32::from(port.number())), None, None),
-        Frontend::Subdomain { subdomain, host } => (None, Some(subdomain.to_string()), Some(host.to_string())),
-    }
-}
-
-/// Finds the slot that a circuit gets. The unique indexes have the last word when it is inserted.
-async fn take_slot(write: &WriteTransaction, new: &NewCircuit) -> Result<Result<Frontend, SlotRefusal>, StoreError> {
-    match &new.place {
-        Place::Port(authority, part) => {
-            let requested = match &new.spec.frontend {
-                FrontendRequest::Port { port } => *port,
-                FrontendRequest::Subdomain { .. } => None,
-            };
-            let connection = write.connection();
-            let name = &authority.name;
-            if let Some(port) = requested {
-                let states = rests::port_states(connection, name, &[port], &new.rests, new.now_ms).await?;
-                return Ok(match states.first() {
-                    Some((_, PortState::Taken)) => Err(SlotRefusal::PortTaken),
-                    Some((_, PortState::Resting)) => Err(SlotRefusal::PortResting),
-                    Some((_, PortState::Bad)) => Err(SlotRefusal::PortBad),
-                    Some((_, PortState::Free)) | None => Ok(Frontend::Port { port }),
-                });
-            }
-            let drawn = slots::draw_ports(part.ports, &mut rand::rng());
-            let states = rests::port_states(connection, name, &drawn, &new.rests, new.now_ms).await?;
-            if let Some((port, _)) = states.iter().find(|(_, state)| *state == PortState::Free) {
-                return Ok(Ok(Frontend::Port { port: *port }));
-            }
-            let blocked = rests::blocked_ports(connection, name, &new.rests, new.now_ms).await?;
-            let found = slots::find_free(part.ports, |port| blocked.contains(&port), &mut rand::rng());
-            Ok(found.map(|port| Frontend::Port { port }).ok_or(SlotRefusal::NoFreePort))
-        }
-        Place::Subdomain(_, part) => {
-            let requested = match &new.spec.frontend {
-                FrontendRequest::Subdomain { subdomain } => subdomain.clone(),
-                FrontendRequest::Port { .. } => None,
-            };
-            let generated = || slots::generate_subdomain(&new.spec.service, &mut rand::rng());
-            let Ok(subdomain) = requested.map_or_else(generated, Ok) else {
-                return Ok(Err(SlotRefusal::HostTooLong));
-            };
-            let Ok(host) = subdomain.under(&part.domain) else { return Ok(Err(SlotRefusal::HostTooLong)) };
-            let tenant = new.spec.tenant().to_string();
-            let state = rests::host_state(write.connection(), &host, &tenant, &new.rests, new.now_ms).await?;
-            Ok(match state {
-                HostState::Free => Ok(Frontend::Subdomain { subdomain, host }),
-                HostState::Taken => Err(SlotRefusal::HostTaken),
-                HostState::Resting => Err(SlotRefusal::HostResting),
-            })
-        }
-    }
 }
 
 // === impl StoredCircuit ===

@@ -141,6 +141,11 @@ pub(super) async fn load_health(
     Ok(health)
 }
 
+/// What live workers say about the targets of one circuit.
+pub(super) async fn health_of(connection: &impl ConnectionTrait, id: Uuid) -> Result<TargetHealth, StoreError> {
+    Ok(load_health(connection, &[id]).await?.remove(&id).unwrap_or_default())
+}
+
 /// Forgets what a worker has said.
 pub(super) async fn forget_worker(connection: &impl ConnectionTrait, id: &WorkerId) -> Result<(), StoreError> {
     let query = target_health::Entity::delete_many().filter(target_health::Column::WorkerId.eq(id.as_str()));

@@ -8,7 +8,6 @@
 use super::mask::Mask;
 use super::member::Members;
 use super::selection::Policy;
-use super::smooth::Credits;
 
 /// Nothing but the turn is needed, and that lives outside.
 pub(super) struct InTurn;
@@ -20,9 +19,5 @@ impl Policy for InTurn {
 
     fn pick(&self, members: &Members, among: Mask, _is_first: bool) -> Option<usize> {
         among.at(members.turn())
-    }
-
-    fn credits(&self) -> Credits {
-        Credits::default()
     }
 }

@@ -5,7 +5,6 @@
 use super::mask::Mask;
 use super::member::{Member, Members};
 use super::selection::Policy;
-use super::smooth::Credits;
 
 /// The counts live with the targets.
 pub(super) struct Least;
@@ -32,10 +31,6 @@ impl Policy for Least {
             }
         }
         equals.at(members.turn())
-    }
-
-    fn credits(&self) -> Credits {
-        Credits::default()
     }
 }
 

@@ -29,8 +29,10 @@ pub(super) trait Policy: Send + Sync + 'static {
     /// One of `among`; unless it is the first choice for its request, the choice is for one that was counted already.
     fn pick(&self, members: &Members, among: Mask, is_first: bool) -> Option<usize>;
 
-    /// What it keeps for each member, for the next generation.
-    fn credits(&self) -> Credits;
+    /// What it keeps for each member, for the next generation; nothing, unless it says so.
+    fn credits(&self) -> Credits {
+        Credits::default()
+    }
 }
 
 /// A policy over members.

@@ -1,3 +1,7 @@
+//! Choices, between changes of targets, of weights and of health.
+//!
+//! Invariant: what is expected of a strategy is computed here from the weights alone, never by its own code.
+
 use std::collections::HashMap;
 use std::time::Duration;
 
