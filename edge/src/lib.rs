@@ -26,6 +26,7 @@
 //! | `api` | the worker API: health, metrics, status, sync |
 //! | `registration` | register, heartbeat and leave at the coordinator |
 //! | `presence` | the edge's own key in the registry |
+//! | `refusals` | what is turned away, counted and logged |
 //! | `metrics` | counters; `metrics.txt` lists them |
 //!
 //! # Invariants
@@ -53,6 +54,7 @@ mod health;
 mod listen;
 mod metrics;
 mod presence;
+mod refusals;
 mod registration;
 mod reply;
 mod run;

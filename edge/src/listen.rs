@@ -52,7 +52,7 @@ impl TrafficPort {
     ) -> io::Result<(Self, DynamicPorts)> {
         let metrics = Arc::clone(&streams.metrics);
         let all = Arc::new(Connections::new(Arc::clone(&metrics)));
-        let context = ServingContext { client, metrics };
+        let context = ServingContext { client, refusals: Arc::clone(&streams.refusals), metrics };
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         tracing::info!(%address, "traffic port listens");

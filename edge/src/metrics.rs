@@ -6,6 +6,7 @@
 use prometheus::core::Collector;
 use prometheus::{Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use crate::refusals::Refusal;
 use crate::sync::StaleReason;
 use crate::tcp::relay::{Outcome, copies};
 
@@ -71,6 +72,7 @@ pub(crate) struct Metrics {
     retries: [IntCounter; RETRIES.len()],
     probes: [IntCounter; PROBES.len()],
     skipped: [IntCounter; 3],
+    refusals: [IntCounter; Refusal::WORDS.len()],
     relay_ends: [IntCounter; RELAY_ENDS.len()],
     relayed_bytes: [IntCounter; DIRECTIONS.len()],
     relay_copies: IntCounter,
@@ -140,6 +142,7 @@ impl Metrics {
         let retries = vector(&registry, "retries_total", "Requests tried once more; unpaid ones were not", "reason")?;
         let probes = vector(&registry, "probes_total", "Probes of targets", "outcome")?;
         let skipped = vector(&registry, "registry_values_skipped_total", "Registry values not understood", "reason")?;
+        let refusals = vector(&registry, "refusals_total", "What was turned away, by reason", "reason")?;
         let relay_ends =
             vector(&registry, "relay_ends_total", "Byte streams and tunnels that ended, by reason", "reason")?;
         let relayed_bytes = vector(&registry, "relayed_bytes_total", "Bytes of relays that have ended", "direction")?;
@@ -176,6 +179,7 @@ impl Metrics {
             probes: PROBES.map(|outcome| probes.with_label_values(&[outcome])),
             target_faults: TARGET_FAULTS.map(|reason| target_faults.with_label_values(&[reason])),
             skipped: SKIP_REASONS.map(|reason| skipped.with_label_values(&[reason])),
+            refusals: Refusal::WORDS.map(|reason| refusals.with_label_values(&[reason])),
             relay_ends: RELAY_ENDS.map(|reason| relay_ends.with_label_values(&[reason])),
             relayed_bytes: DIRECTIONS.map(|direction| relayed_bytes.with_label_values(&[direction])),
             relay_copies: counter(&registry, "relay_copies_total", "Times that bytes were copied for want of a pipe")?,
@@ -215,6 +219,13 @@ impl Metrics {
     /// A registry value was skipped.
     pub(crate) fn count_skipped(&self, reason: SkipReason) {
         if let Some(counter) = self.skipped.get(reason as usize) {
+            counter.inc();
+        }
+    }
+
+    /// Something was turned away.
+    pub(crate) fn count_refusal(&self, refusal: Refusal) {
+        if let Some(counter) = self.refusals.get(refusal as usize) {
             counter.inc();
         }
     }

@@ -18,6 +18,7 @@ use crate::health::Health;
 use crate::listen::{DynamicPorts, EdgeProxy, TrafficPort};
 use crate::metrics::Metrics;
 use crate::presence::Presence;
+use crate::refusals::Refusals;
 use crate::registration::Registrar;
 use crate::snapshot::{Remembered, Snapshot, SnapshotError};
 use crate::sync::{Applier, Follower, Progress, Standing};
@@ -79,9 +80,14 @@ pub async fn run(
         is_id_in_use,
         Arc::clone(&metrics),
     );
-    let streams =
-        Streams { table: Arc::clone(&table), freshness: Arc::clone(&freshness), metrics: Arc::clone(&metrics) };
-    let proxy = EdgeProxy::shared(Arc::clone(&table), api, Arc::clone(&freshness), Arc::clone(&metrics));
+    let refusals = Arc::new(Refusals::new(Arc::clone(&metrics)));
+    let streams = Streams {
+        table: Arc::clone(&table),
+        freshness: Arc::clone(&freshness),
+        refusals: Arc::clone(&refusals),
+        metrics: Arc::clone(&metrics),
+    };
+    let proxy = EdgeProxy::shared(Arc::clone(&table), api, Arc::clone(&freshness), refusals, Arc::clone(&metrics));
     let (traffic, ports) = TrafficPort::open(listeners.traffic, config.port_address, proxy, config.client, streams)?;
 
     let applier = Applier::new(&config, table, ports, Arc::new(ground), journal.clone(), Arc::clone(&metrics));

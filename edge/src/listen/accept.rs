@@ -27,6 +27,7 @@ use super::{http1, tunnels};
 use crate::circuit::{Client, Connection, Entrance, Notice};
 use crate::config::ClientLimits;
 use crate::metrics::Metrics;
+use crate::refusals::Refusals;
 
 /// Bytes buffered on the way to a client before they go out, a TCP segment.
 const WRITE_BUFFER_BYTES: usize = 1460;
@@ -42,6 +43,7 @@ pub(super) struct AcceptLoop {
 #[derive(Clone)]
 pub(super) struct ServingContext {
     pub(super) client: ClientLimits,
+    pub(super) refusals: Arc<Refusals>,
     pub(super) metrics: Arc<Metrics>,
 }
 

@@ -31,6 +31,7 @@ use crate::api::Api;
 use crate::circuit::Entrance;
 use crate::freshness::Freshness;
 use crate::metrics::Metrics;
+use crate::refusals::Refusals;
 use crate::table::Table;
 pub(super) use context::CONNECTION;
 use context::RequestContext;
@@ -50,6 +51,7 @@ pub(crate) struct EdgeProxy {
     table: Arc<Table>,
     api: Api,
     freshness: Arc<Freshness>,
+    refusals: Arc<Refusals>,
     metrics: Arc<Metrics>,
 }
 
@@ -84,14 +86,20 @@ impl Deref for PortProxy {
 
 impl EdgeProxy {
     /// The proxy of an edge that serves `table`, with the worker API beside it.
-    pub(crate) fn shared(table: Arc<Table>, api: Api, freshness: Arc<Freshness>, metrics: Arc<Metrics>) -> SharedProxy {
+    pub(crate) fn shared(
+        table: Arc<Table>,
+        api: Api,
+        freshness: Arc<Freshness>,
+        refusals: Arc<Refusals>,
+        metrics: Arc<Metrics>,
+    ) -> SharedProxy {
         let settings = ServerConf {
             threads: available_parallelism().map_or(1, usize::from),
             upstream_keepalive_pool_size: POOL_SIZE_PER_THREAD,
             max_retries: MAX_TRIES,
             ..ServerConf::default()
         };
-        let edge = Self { table: Arc::clone(&table), api, freshness, metrics };
+        let edge = Self { table: Arc::clone(&table), api, freshness, refusals, metrics };
         Arc::new(PortProxy { http: Arc::new(http_proxy(&Arc::new(settings), edge)), table })
     }
 }

@@ -14,6 +14,7 @@ use crate::balance::Attempts;
 use crate::circuit::{Busy, LiveCircuit};
 use crate::freshness::Freshness;
 use crate::metrics::Metrics;
+use crate::refusals::Refusals;
 use crate::table::Table;
 
 /// What all byte streams of the edge are served with.
@@ -22,6 +23,8 @@ pub(crate) struct Streams {
     pub(crate) table: Arc<Table>,
     /// Whether those may still be used.
     pub(crate) freshness: Arc<Freshness>,
+    /// What is turned away.
+    pub(crate) refusals: Arc<Refusals>,
     /// What they count.
     pub(crate) metrics: Arc<Metrics>,
 }

@@ -13,7 +13,7 @@ use pingora_proxy::Session;
 use tokio::time::Instant;
 
 use crate::balance::Attempts;
-use crate::circuit::{Busy, Connection, LiveCircuit, OpenRequest};
+use crate::circuit::{Busy, Client, Connection, LiveCircuit, OpenRequest};
 
 tokio::task_local! {
     /// The connection that this task serves: all requests of an HTTP/1 connection run in its task, each stream of an
@@ -48,6 +48,11 @@ impl RequestContext {
     /// The circuit, once it is found.
     pub(super) fn circuit(&self) -> Option<&LiveCircuit> {
         self.circuit.as_ref().map(|(circuit, _)| circuit.as_ref())
+    }
+
+    /// Who asks.
+    pub(super) fn client(&self) -> Option<&Client> {
+        self.connection.as_ref().map(|busy| busy.connection.client.as_ref())
     }
 
     /// The target has answered.

@@ -43,8 +43,7 @@ pub(super) fn edit_request(session: &Session, request: &mut RequestHeader, conte
     }
     request.remove_header(&FORWARDED);
     remove_own_cookies(request)?;
-    let (Some(circuit), Some(busy)) = (context.circuit(), &context.connection) else { return Ok(()) };
-    let client = &busy.connection.client;
+    let (Some(circuit), Some(client)) = (context.circuit(), context.client()) else { return Ok(()) };
     let host = asked_host(original);
     request.insert_header("X-Forwarded-For", client.ip_value.clone())?;
     request.insert_header("X-Forwarded-Proto", circuit.way_in.scheme_value.clone())?;
