@@ -75,6 +75,7 @@ pub fn circuit(mode: Mode, number: usize, ports: PortRange, target: SocketAddr) 
         targets: vec![target_of(target)],
         load_balancing: LoadBalancing::default(),
         access: Access::default(),
+        access_generation: Generation(1),
         traffic: Traffic::default(),
     }
 }

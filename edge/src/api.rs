@@ -171,7 +171,7 @@ impl Api {
                 status: StatusCode::OK,
                 content_type: "text/plain; version=0.0.4; charset=utf-8",
                 body: text.into(),
-                field: None,
+                fields: Vec::new(),
                 must_close: false,
             },
             Err(error) => {

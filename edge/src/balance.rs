@@ -27,7 +27,7 @@ use entities::target::Target;
 use crate::circuit::TimeLimits;
 use crate::egress::Egress;
 use crate::health::{Address, Health};
-pub(crate) use affinity::{COOKIE_PREFIX, Stickiness};
+pub(crate) use affinity::Stickiness;
 pub(crate) use attempts::{Attempts, BrokenOff, NoConnection};
 use budget::RetryBudget;
 use mask::Mask;

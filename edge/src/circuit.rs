@@ -16,6 +16,7 @@ use entities::frontend::Frontend;
 use entities::ids::CircuitKey;
 use http::HeaderValue;
 
+use crate::access::Rules;
 use crate::balance::{Balancer, Ground};
 use crate::table::Slot;
 
@@ -34,6 +35,8 @@ pub(crate) struct LiveCircuit {
     pub(crate) slot: Slot,
     /// Whether anybody may use it.
     pub(crate) is_public: bool,
+    /// Who may use it, if not everybody from everywhere.
+    pub(crate) access: Option<Box<Rules>>,
     /// What the service speaks.
     pub(crate) protocol: Protocol,
     /// Which driver carries it.
@@ -81,6 +84,7 @@ impl LiveCircuit {
         Self {
             slot: Slot::of(&circuit.frontend),
             is_public: circuit.access.public,
+            access: Rules::of(&circuit),
             balancer: Balancer::new(&circuit, limits, way_in.scheme, before, lifetime.turn(), Arc::clone(ground)),
             way_in,
             protocol: circuit.protocol,

@@ -12,6 +12,7 @@ use entities::authority::Authority;
 use entities::clock::{SharedClock, SystemClock};
 use entities::host::HostName;
 use entities::ids::{BootId, WorkerId};
+use entities::token::CookieKey;
 use ipnet::IpNet;
 
 pub use crate::circuit::TimeLimits;
@@ -40,6 +41,8 @@ pub struct Config {
     pub coordinator_url: String,
     /// Proves edge and coordinator to each other.
     pub worker_key: String,
+    /// What cookies are made with: the first makes them, all are read. The edges of an authority have the same.
+    pub cookie_keys: Vec<CookieKey>,
     /// How long clients may take.
     pub client: ClientLimits,
     /// How often the coordinator hears from the edge.
@@ -124,6 +127,7 @@ impl Config {
             api_names: Vec::new(),
             api_allowed: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
             coordinator_url,
+            cookie_keys: vec![CookieKey::derived_from(&worker_key)],
             worker_key,
             client: ClientLimits::default(),
             heartbeat_interval: Duration::from_secs(10),
@@ -188,6 +192,7 @@ impl fmt::Debug for Config {
             .field("api_names", &self.api_names)
             .field("api_allowed", &self.api_allowed)
             .field("coordinator_url", &self.coordinator_url)
+            .field("cookie_keys", &self.cookie_keys)
             .field("client", &self.client)
             .field("heartbeat_interval", &self.heartbeat_interval)
             .field("drain_time", &self.limits.drain)

@@ -3,6 +3,7 @@
 //! Invariant: the names, labels and help texts are those of `metrics.txt`, labels take few values that are known
 //! here, and counting on the way of a request never looks a label up.
 
+use entities::registry::layout::EnvelopeError;
 use prometheus::core::Collector;
 use prometheus::{Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
@@ -118,7 +119,7 @@ pub(crate) enum SkipReason {
     Malformed,
     /// It was written by a program of another time.
     UnknownSchema,
-    /// It describes a circuit with another key.
+    /// It is about another key than its name says.
     OtherKey,
 }
 
@@ -128,6 +129,19 @@ impl TargetFault {
     /// The word in logs and labels.
     pub(crate) fn as_str(self) -> &'static str {
         TARGET_FAULTS.get(self as usize).copied().unwrap_or_default()
+    }
+}
+
+// === impl SkipReason ===
+
+impl SkipReason {
+    /// Why a value with this error is skipped.
+    pub(crate) fn of(error: &EnvelopeError) -> Self {
+        match error {
+            EnvelopeError::UnknownSchema(_) => Self::UnknownSchema,
+            EnvelopeError::NotTheKey => Self::OtherKey,
+            EnvelopeError::Malformed(_) | EnvelopeError::TooLarge(_) | EnvelopeError::Empty => Self::Malformed,
+        }
     }
 }
 

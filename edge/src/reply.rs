@@ -3,7 +3,7 @@
 //! Invariant: no answer names a target, and none may be stored by a cache.
 
 use bytes::Bytes;
-use http::header::{ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, HeaderName, LOCATION, REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
 /// When to ask again for an application that is starting.
@@ -22,6 +22,16 @@ pub(crate) enum Problem {
     AddressNotAllowed,
     /// Nothing is served at this address.
     UnknownAddress,
+    /// The circuit is private, and nothing was shown that opens it.
+    CredentialRequired,
+    /// The circuit is private, and what was shown does not open it.
+    CredentialRejected,
+    /// A ticket is malformed, expired, or of another circuit.
+    TicketRejected,
+    /// Another site made the browser send the request.
+    CrossOrigin,
+    /// The circuit does not allow the client's address.
+    ClientNotAllowed,
     /// Only reading is possible here.
     MethodNotAllowed,
     /// The edge failed.
@@ -47,8 +57,8 @@ pub(crate) struct Reply {
     pub(crate) content_type: &'static str,
     /// Its content.
     pub(crate) body: Bytes,
-    /// A field that this status asks for.
-    pub(crate) field: Option<(HeaderName, HeaderValue)>,
+    /// Fields besides those of every answer.
+    pub(crate) fields: Vec<(HeaderName, HeaderValue)>,
     /// Whether the connection ends with it.
     pub(crate) must_close: bool,
 }
@@ -82,6 +92,40 @@ impl Problem {
                 "unknown_address",
                 "No such application",
                 "No application is served at this address. It may have ended, or the address may be mistyped.",
+            ),
+            Self::CredentialRequired => (
+                StatusCode::UNAUTHORIZED,
+                "credential_required",
+                "This application is private",
+                "Open it from the page where you started it. Programs send Authorization: Bearer with a token of this \
+                 application.",
+            ),
+            Self::CredentialRejected => (
+                StatusCode::UNAUTHORIZED,
+                "credential_rejected",
+                "Your access has ended",
+                "What your browser or program shows does not open this application, or not any more. Open it again from \
+                 the page where you started it, or get a new token.",
+            ),
+            Self::TicketRejected => (
+                StatusCode::UNAUTHORIZED,
+                "ticket_rejected",
+                "This link has expired",
+                "A link like this works for a minute and for one application. Open the application again from the page \
+                 where you started it.",
+            ),
+            Self::CrossOrigin => (
+                StatusCode::FORBIDDEN,
+                "cross_origin",
+                "Another site asked for this",
+                "A page of another site tried to use this application in your name. If you wanted that, its owner has to \
+                 allow the site.",
+            ),
+            Self::ClientNotAllowed => (
+                StatusCode::FORBIDDEN,
+                "client_not_allowed",
+                "Not from here",
+                "This application may not be used from your address. Its owner can say from where it may be.",
             ),
             Self::MethodNotAllowed => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method Not Allowed", "Use GET or HEAD.")
@@ -141,10 +185,22 @@ impl Problem {
             Self::Starting => Some((RETRY_AFTER, HeaderValue::from(STARTING_RETRY_S))),
             Self::Unconfirmed => Some((RETRY_AFTER, HeaderValue::from_static("30"))),
             Self::MethodNotAllowed => Some((ALLOW, HeaderValue::from_static("GET, HEAD"))),
-            Self::Unauthorized => Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+            Self::Unauthorized | Self::CredentialRequired => {
+                Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
+            }
+            // RFC 6750 §3.1.
+            Self::CredentialRejected => {
+                Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\"")))
+            }
             _ => None,
         };
-        Reply { status, content_type, body: body.into(), field, must_close: self == Self::BadRequest }
+        Reply {
+            status,
+            content_type,
+            body: body.into(),
+            fields: field.into_iter().collect(),
+            must_close: self == Self::BadRequest,
+        }
     }
 
     /// After how many seconds a page asks again by itself.
@@ -178,9 +234,28 @@ impl Reply {
             status,
             content_type: "application/json",
             body: value.to_string().into(),
-            field: None,
+            fields: Vec::new(),
             must_close: false,
         }
+    }
+
+    /// Leads a browser to `location`, whose answer to `GET` is wanted (RFC 9110 §15.4.4). The address that it comes from may
+    /// hold a secret, so it goes no further.
+    pub(crate) fn see_other(location: HeaderValue) -> Self {
+        Self {
+            status: StatusCode::SEE_OTHER,
+            content_type: "text/plain; charset=utf-8",
+            body: Bytes::new(),
+            fields: vec![(LOCATION, location), (REFERRER_POLICY, HeaderValue::from_static("no-referrer"))],
+            must_close: false,
+        }
+    }
+
+    /// The same answer with another field.
+    #[must_use]
+    pub(crate) fn with_field(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.fields.push((name, value));
+        self
     }
 
     /// The same answer, and the connection ends with it.
@@ -238,6 +313,10 @@ mod tests {
             (Problem::BadRequest, 13),
             (Problem::Unauthorized, 16),
             (Problem::AddressNotAllowed, 7),
+            (Problem::CredentialRequired, 16),
+            (Problem::CredentialRejected, 16),
+            (Problem::CrossOrigin, 7),
+            (Problem::ClientNotAllowed, 7),
             (Problem::UnknownAddress, 12),
             (Problem::Internal, 13),
             (Problem::TargetUnreachable, 14),

@@ -9,6 +9,7 @@ use entities::registry::layout::Layout;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
+use crate::access::{Authorizer, PublicKeys};
 use crate::api::Api;
 use crate::balance::Ground;
 use crate::config::{Config, Listeners};
@@ -87,10 +88,19 @@ pub async fn run(
         refusals: Arc::clone(&refusals),
         metrics: Arc::clone(&metrics),
     };
-    let proxy = EdgeProxy::shared(Arc::clone(&table), api, Arc::clone(&freshness), refusals, Arc::clone(&metrics));
+    let keys = Arc::new(PublicKeys::default());
+    let authorizer = Authorizer::new(Arc::clone(&keys), config.cookie_keys.clone(), Arc::clone(&config.clock));
+    let proxy = EdgeProxy::shared(
+        Arc::clone(&table),
+        api,
+        Arc::clone(&freshness),
+        Arc::new(authorizer),
+        refusals,
+        Arc::clone(&metrics),
+    );
     let (traffic, ports) = TrafficPort::open(listeners.traffic, config.port_address, proxy, config.client, streams)?;
 
-    let applier = Applier::new(&config, table, ports, Arc::new(ground), journal.clone(), Arc::clone(&metrics));
+    let applier = Applier::new(&config, table, ports, keys, Arc::new(ground), journal.clone(), Arc::clone(&metrics));
     let presence = Presence::new(&config, Arc::clone(&registry), &layout);
     let standing = Standing::new(progress, Arc::clone(&freshness), journal, Arc::clone(&metrics));
     let mut follower = Follower::new(&config, registry, layout, applier, standing, freshness, metrics);

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use entities::circuit::Versioned;
 use entities::clock::SharedClock;
+use entities::token::PublicKey;
 use tokio::sync::oneshot;
 
 use crate::metrics::Metrics;
@@ -56,6 +57,8 @@ pub(crate) struct Snapshot {
 pub(crate) struct Remembered {
     /// The circuits that were served.
     pub(crate) circuits: Vec<Versioned>,
+    /// The public keys that were accepted.
+    pub(crate) keys: Vec<PublicKey>,
     /// Where the edge stood, and how long ago that was known to be right.
     pub(crate) followed: Option<(Followed, Duration)>,
 }
@@ -84,6 +87,7 @@ impl Snapshot {
         }
         let log = Log::open(folder).map_err(failed)?;
         let circuits = log.circuits().map_err(failed)?;
+        let keys = log.keys().to_vec();
         let followed = log.position().map(|saved| {
             let followed =
                 Followed { installation_id: saved.installation_id, epoch: saved.epoch, revision: saved.revision };
@@ -97,7 +101,7 @@ impl Snapshot {
         let journal = Arc::new(Journal::new(&circuits, clock));
         let writer = Writer { log, journal: Arc::clone(&journal), metrics, lock };
         let has_ended = writer.start().map_err(failed)?;
-        Ok((Self { journal, has_ended: Some(has_ended) }, Remembered { circuits, followed }))
+        Ok((Self { journal, has_ended: Some(has_ended) }, Remembered { circuits, keys, followed }))
     }
 
     /// Where changes are noted.

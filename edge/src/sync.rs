@@ -30,6 +30,7 @@ use crate::listen::DynamicPorts;
 use crate::metrics::Metrics;
 use crate::table::ledger::Observation;
 pub(crate) use apply::Applier;
+use apply::KeyListing;
 use batches::{MAX_BATCH_EVENTS, last_of_each_key, next_batch};
 pub(crate) use progress::{Position, Progress, StaleReason};
 use read::{Reader, Reading};
@@ -167,10 +168,13 @@ impl Follower {
     async fn apply_listing(&mut self, listing: Listing) -> Option<Meta> {
         let mut meta = None;
         let mut observations = Vec::new();
+        let mut keys = KeyListing::default();
         for (index, entry) in listing.entries.iter().enumerate() {
             match self.reader.read(&entry.key, Some(&entry.value)) {
                 Reading::Circuit(key, observation) => self.note(key, observation, &mut observations),
                 Reading::Meta(found) => meta = found,
+                Reading::Key(_, key) => keys.found.extend(key),
+                Reading::UnreadableKey(id) => keys.unreadable.push(id),
                 Reading::Other => {}
             }
             if index % MAX_BATCH_EVENTS == MAX_BATCH_EVENTS - 1 {
@@ -188,6 +192,7 @@ impl Follower {
         };
         let circuits = observations.len();
         self.has_snapshot = false;
+        self.applier.apply_keys(keys);
         self.applier.apply_listing(observations).await;
         self.advance(meta, listing.revision);
         tracing::info!(circuits, revision = %listing.revision, epoch = %meta.epoch, "registry listed");
@@ -206,7 +211,8 @@ impl Follower {
             match reading {
                 Reading::Circuit(key, observation) => self.note(key, observation, &mut observations),
                 Reading::Meta(meta) if meta != Some(current) => return false,
-                Reading::Meta(_) | Reading::Other => {}
+                Reading::Key(id, key) => self.applier.change_key(&id, key),
+                Reading::Meta(_) | Reading::UnreadableKey(_) | Reading::Other => {}
             }
         }
         self.applier.apply_changes(observations).await;

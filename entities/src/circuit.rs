@@ -161,6 +161,7 @@ impl CircuitPatch {
         }
         let mut faults = Faults::default();
         changed.traffic.check(changed.backend, &mut faults);
+        changed.access.check(changed.backend, &mut faults);
         faults.into_result(|| Some(changed))
     }
 }
@@ -186,6 +187,9 @@ pub struct Circuit {
     pub load_balancing: LoadBalancing,
     /// Who may use it.
     pub access: Access,
+    /// Which generation wrote `access`: what was made to open the circuit before that opens it no more.
+    #[serde(default)]
+    pub access_generation: Generation,
     /// Rules over its traffic.
     #[serde(default, skip_serializing_if = "Traffic::is_default")]
     pub traffic: Traffic,

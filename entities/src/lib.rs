@@ -9,6 +9,7 @@
 //! | [`circuit`] | one routing rule: what a caller asks for, what an edge gets, what may change |
 //! | [`frontend`], [`target`], [`access`], [`balance`], [`health_check`] | the parts of a circuit |
 //! | [`authority`], [`worker`] | the addresses that clients use, and the edges behind them |
+//! | [`token`] | what opens private circuits: tickets, bearer tokens, cookies, and the keys behind them |
 //! | [`faults`], [`fields`] | reading outside JSON so that every fault is reported at once |
 //! | [`registry`] | key layout, envelopes, `trait Registry`, the in-process registry and, with feature `etcd`, etcd |
 //! | [`clock`], [`limits`] | time from outside; every limit with its arithmetic |
@@ -36,4 +37,5 @@ pub mod limits;
 pub mod orm;
 pub mod registry;
 pub mod target;
+pub mod token;
 pub mod worker;

@@ -44,6 +44,33 @@ pub const MAX_FIELD_NAME_BYTES: usize = 64;
 /// The value of a field that a circuit sets; all of them together meet [`MAX_REGISTRY_VALUE_BYTES`] first.
 pub const MAX_FIELD_VALUE_BYTES: usize = 1_024;
 
+/// Ranges of clients that one circuit allows: 64 of 50 bytes are a fifth of [`MAX_REGISTRY_VALUE_BYTES`].
+pub const MAX_ALLOWED_CLIENTS: usize = 64;
+
+/// Origins besides its own whose pages may use a circuit.
+pub const MAX_ALLOWED_ORIGINS: usize = 16;
+
+/// Where browsers are sent that may not use a circuit yet.
+pub const MAX_LOGIN_URL_BYTES: usize = 1_024;
+
+/// The path that a ticket leads to, its query included.
+pub const MAX_REDIRECT_BYTES: usize = 2_048;
+
+/// A ticket, a bearer token or a cookie: the longest redirect grows by a third in base64, the rest has 400 bytes.
+pub const MAX_TOKEN_BYTES: usize = 4_096;
+
+/// How long a ticket opens its circuit: a browser comes with it at once.
+pub const TICKET_LIFE_S: i64 = 60;
+
+/// How long a cookie opens its circuit: a working day.
+pub const COOKIE_LIFE_S: i64 = 12 * 3_600;
+
+/// The longest that a bearer token may live.
+pub const MAX_BEARER_LIFE_S: u64 = 365 * 24 * 3_600;
+
+/// Keys that tokens may be signed with at a time: a new one, an old one, and room for mistakes.
+pub const MAX_SIGNING_KEYS: usize = 16;
+
 /// One value in the registry. A page of 200 keys stays under 3.2 MiB, below the 4 MiB that a gRPC client decodes.
 pub const MAX_REGISTRY_VALUE_BYTES: usize = 16 * 1024;
 

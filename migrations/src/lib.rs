@@ -16,6 +16,7 @@ use sea_orm_migration::prelude::*;
 mod m20261124_000001_circuits;
 mod m20261124_000002_registry_position;
 mod m20261126_000003_target_health;
+mod m20261126_000004_access_generation;
 
 /// Applies and takes back the migrations.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000001_circuits::Migration),
             Box::new(m20261124_000002_registry_position::Migration),
             Box::new(m20261126_000003_target_health::Migration),
+            Box::new(m20261126_000004_access_generation::Migration),
         ]
     }
 }

@@ -165,6 +165,7 @@ impl Store {
             tombstone::Entity::delete_by_id(key.as_str()).exec(write.connection()).await?;
         }
         let (port, subdomain, host) = slot_columns(&frontend);
+        let generation = last_generation.saturating_add(1);
         let row = circuit::Model {
             id: CircuitId::random().0,
             key: key.to_string(),
@@ -175,7 +176,8 @@ impl Store {
             subdomain,
             host,
             spec: serde_json::to_value(&new.spec)?,
-            generation: last_generation.saturating_add(1),
+            generation,
+            access_generation: generation,
             published_generation: 0,
             created_at_ms: new.now_ms,
             updated_at_ms: new.now_ms,
@@ -261,9 +263,12 @@ impl Store {
         if changed == spec {
             return Ok(ChangeOutcome::Unchanged(StoredCircuit { row, status, health }));
         }
+        let next_generation = to_column(generation.next().0);
+        let has_new_access = changed.access != spec.access;
         let next = circuit::Model {
             spec: serde_json::to_value(&changed)?,
-            generation: to_column(generation.next().0),
+            generation: next_generation,
+            access_generation: if has_new_access { next_generation } else { row.access_generation },
             updated_at_ms: now_ms,
             ..row
         };
@@ -370,6 +375,7 @@ async fn update(write: &WriteTransaction, next: &circuit::Model) -> Result<bool,
             host: Set(next.host.clone()),
             spec: Set(next.spec.clone()),
             generation: Set(next.generation),
+            access_generation: Set(next.access_generation),
             updated_at_ms: Set(next.updated_at_ms),
             ..Default::default()
         })

@@ -313,7 +313,7 @@ impl Behaviour {
                         refused.push(Refusal { key, generation, code: RefusalCode::PortInUse });
                     }
                 }
-                Place::Circuit(_) | Place::Other => {}
+                Place::Circuit(_) | Place::Key(_) | Place::Other => {}
             }
         }
         SyncReport { worker_id: self.says_id.clone(), boot_id: self.says_boot_id, epoch, applied, refused }

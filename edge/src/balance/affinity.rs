@@ -11,9 +11,6 @@ use entities::target::Target;
 use http::HeaderValue;
 use openssl::sha::Sha256;
 
-/// All cookies of the edge begin with this, and none of them reaches a target.
-pub(crate) const COOKIE_PREFIX: &[u8] = b"appproxy-";
-
 /// The cookie of one circuit, for each of its targets.
 pub(crate) struct Stickiness {
     /// Browsers share the cookies of a host between its ports, so each circuit has a name of its own.

@@ -42,6 +42,7 @@ impl Changing {
             targets: Vec::new(),
             load_balancing: LoadBalancing { strategy },
             access: entities::access::Access::default(),
+            access_generation: entities::ids::Generation(1),
             traffic: Traffic::default(),
         };
         let egress = Arc::new(Egress::default());

@@ -2,6 +2,7 @@
 //!
 //! Invariant: nothing is forwarded before `look_up` has found a circuit and noted that the connection serves it.
 
+mod admission;
 mod context;
 mod faults;
 mod forwarding;
@@ -27,6 +28,7 @@ use pingora_core::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
 
+use crate::access::Authorizer;
 use crate::api::Api;
 use crate::circuit::Entrance;
 use crate::freshness::Freshness;
@@ -51,6 +53,7 @@ pub(crate) struct EdgeProxy {
     table: Arc<Table>,
     api: Api,
     freshness: Arc<Freshness>,
+    authorizer: Arc<Authorizer>,
     refusals: Arc<Refusals>,
     metrics: Arc<Metrics>,
 }
@@ -90,6 +93,7 @@ impl EdgeProxy {
         table: Arc<Table>,
         api: Api,
         freshness: Arc<Freshness>,
+        authorizer: Arc<Authorizer>,
         refusals: Arc<Refusals>,
         metrics: Arc<Metrics>,
     ) -> SharedProxy {
@@ -99,7 +103,7 @@ impl EdgeProxy {
             max_retries: MAX_TRIES,
             ..ServerConf::default()
         };
-        let edge = Self { table: Arc::clone(&table), api, freshness, refusals, metrics };
+        let edge = Self { table: Arc::clone(&table), api, freshness, authorizer, refusals, metrics };
         Arc::new(PortProxy { http: Arc::new(http_proxy(&Arc::new(settings), edge)), table })
     }
 }

@@ -1,6 +1,7 @@
 //! What the snapshot is made of: a header, and records of `length u32 LE, CRC-32 of the payload u32 LE, payload`.
 //!
-//! Payloads are JSON: the envelope of a circuit as the registry has it, `{"gone": key}`, or `{"position": {…}}`.
+//! Payloads are JSON: the envelope of a circuit as the registry has it, `{"gone": key}`,
+//! `{"keys": [public key]}` or `{"position": {…}}`.
 //!
 //! Invariant: whatever bytes are read, no more than one payload of the largest size is allocated for them.
 
@@ -8,6 +9,7 @@ use std::io::{self, Read};
 
 use entities::ids::{CircuitKey, Epoch, InstallationId, Revision};
 use entities::limits::MAX_REGISTRY_VALUE_BYTES;
+use entities::token::PublicKey;
 use serde::{Deserialize, Serialize};
 
 /// Eight letters and the version of the format.
@@ -39,6 +41,8 @@ pub(super) enum Record {
     Put(CircuitKey),
     /// The circuit has ended.
     Gone(CircuitKey),
+    /// These public keys are accepted.
+    Keys(Vec<PublicKey>),
     /// The edge stood here.
     Position(SavedPosition),
     /// Written by a program of another time.
@@ -59,6 +63,7 @@ pub(super) enum Step {
 #[derive(Deserialize)]
 struct Glance {
     gone: Option<CircuitKey>,
+    keys: Option<Vec<String>>,
     position: Option<SavedPosition>,
     circuit: Option<Keyed>,
 }
@@ -76,6 +81,8 @@ impl Record {
         match serde_json::from_slice(payload) {
             Ok(Glance { circuit: Some(circuit), .. }) => Self::Put(circuit.key),
             Ok(Glance { gone: Some(key), .. }) => Self::Gone(key),
+            // One that is no key any more opens nothing.
+            Ok(Glance { keys: Some(keys), .. }) => Self::Keys(keys.iter().filter_map(|key| key.parse().ok()).collect()),
             Ok(Glance { position: Some(position), .. }) => Self::Position(position),
             _ => Self::Unknown,
         }
@@ -85,6 +92,12 @@ impl Record {
 /// The payload that ends a circuit.
 pub(super) fn gone(key: &CircuitKey) -> Vec<u8> {
     serde_json::json!({ "gone": key }).to_string().into_bytes()
+}
+
+/// The payload of the public keys.
+pub(super) fn keys(keys: &[PublicKey]) -> Vec<u8> {
+    let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+    serde_json::json!({ "keys": keys }).to_string().into_bytes()
 }
 
 /// The payload of a position.

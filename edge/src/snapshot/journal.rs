@@ -11,6 +11,7 @@ use entities::circuit::Versioned;
 use entities::clock::SharedClock;
 use entities::ids::{CircuitId, CircuitKey, Generation};
 use entities::registry::layout::CircuitState;
+use entities::token::PublicKey;
 use parking_lot::{Condvar, Mutex};
 
 use super::format::SavedPosition;
@@ -32,6 +33,8 @@ struct State {
     /// What the file says or will say: a circuit of the same life and generation need not be written again.
     known: HashMap<CircuitKey, (CircuitId, Generation)>,
     pending: HashMap<CircuitKey, Pending>,
+    /// The public keys, if they have changed.
+    keys: Option<Vec<PublicKey>>,
     followed: Option<Followed>,
     is_following: bool,
     confirmed_at_ms: i64,
@@ -51,6 +54,7 @@ struct Pending {
 /// What the writer has to do next.
 pub(super) struct Round {
     pub(super) changes: Vec<Change>,
+    pub(super) keys: Option<Vec<PublicKey>>,
     pub(super) position: Option<SavedPosition>,
     /// There will be no other.
     pub(super) is_last: bool,
@@ -97,6 +101,12 @@ impl Journal {
         }
     }
 
+    /// These public keys are accepted.
+    pub(crate) fn put_keys(&self, keys: Vec<PublicKey>) {
+        self.state.lock().keys = Some(keys);
+        self.wake.notify_one();
+    }
+
     /// The edge has applied this much.
     pub(crate) fn advance(&self, followed: Followed) {
         self.state.lock().followed = Some(followed);
@@ -128,7 +138,7 @@ impl Journal {
         let mut state = self.state.lock();
         loop {
             let now = Instant::now();
-            let has_news = state.has_moved || !state.pending.is_empty();
+            let has_news = state.has_moved || state.keys.is_some() || !state.pending.is_empty();
             let due = match (state.must_stop, has_news, state.is_following) {
                 (true, _, _) => Some(now),
                 (false, true, _) => Some(last + interval),
@@ -156,7 +166,7 @@ impl Journal {
         });
         let pending = std::mem::take(&mut state.pending);
         let changes = pending.into_iter().map(|(key, pending)| (key, pending.value)).collect();
-        Round { changes, position, is_last: state.must_stop }
+        Round { changes, keys: state.keys.take(), position, is_last: state.must_stop }
     }
 
     /// What a round had to write is on disk.
@@ -165,9 +175,10 @@ impl Journal {
     }
 
     /// What a round had to write is not on disk: it is to be written again, but for what has changed since.
-    pub(super) fn put_back(&self, changes: Vec<Change>) {
+    pub(super) fn put_back(&self, changes: Vec<Change>, keys: Option<Vec<PublicKey>>) {
         let mut state = self.state.lock();
         state.has_moved = true;
+        state.keys = state.keys.take().or(keys);
         for (key, value) in changes {
             let pending = state.pending.entry(key).or_insert(Pending { value, may_be_on_disk: true });
             pending.may_be_on_disk = true;

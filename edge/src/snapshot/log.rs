@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use entities::circuit::Versioned;
 use entities::ids::CircuitKey;
 use entities::registry::layout::CircuitState;
+use entities::token::PublicKey;
 
 use super::format::{self, HEAD_BYTES, HEADER, Record, SavedPosition, Step};
 use chunks::Chunks;
@@ -41,6 +42,7 @@ pub(super) struct Log {
     has_tail: bool,
     index: HashMap<CircuitKey, Span>,
     live_bytes: u64,
+    keys: Vec<PublicKey>,
     position: Option<SavedPosition>,
 }
 
@@ -75,6 +77,7 @@ impl Log {
             has_tail: false,
             index: HashMap::new(),
             live_bytes: 0,
+            keys: Vec::new(),
             position: None,
         };
         if header == HEADER {
@@ -97,6 +100,11 @@ impl Log {
         self.position
     }
 
+    /// The public keys that were accepted when it last wrote.
+    pub(super) fn keys(&self) -> &[PublicKey] {
+        &self.keys
+    }
+
     /// Every circuit that is alive; one that this program does not understand is left out.
     pub(super) fn circuits(&self) -> io::Result<Vec<Versioned>> {
         let mut spans: Vec<Span> = self.index.values().copied().collect();
@@ -114,8 +122,13 @@ impl Log {
         Ok(circuits)
     }
 
-    /// Writes `changes` and then `position`, and waits until the disk has them.
-    pub(super) fn append(&mut self, changes: &[Change], position: Option<SavedPosition>) -> io::Result<()> {
+    /// Writes `changes`, the public keys if they have changed and then `position`, and waits until the disk has them.
+    pub(super) fn append(
+        &mut self,
+        changes: &[Change],
+        keys: Option<&[PublicKey]>,
+        position: Option<SavedPosition>,
+    ) -> io::Result<()> {
         if self.has_tail {
             self.file.set_len(self.end)?;
         }
@@ -132,6 +145,9 @@ impl Log {
                 None => {}
             }
         }
+        if let Some(keys) = keys {
+            writer.push(&format::keys(keys))?;
+        }
         if let Some(position) = &position {
             writer.push(&format::position(position))?;
         }
@@ -141,6 +157,9 @@ impl Log {
         self.has_tail = false;
         for (key, span) in spans {
             self.note(key.clone(), span);
+        }
+        if let Some(keys) = keys {
+            self.keys = keys.to_vec();
         }
         self.position = position.or(self.position);
         Ok(())
@@ -165,6 +184,9 @@ impl Log {
             payload.resize(span.payload_bytes as usize, 0);
             self.file.read_exact_at(&mut payload, span.offset + HEAD_BYTES as u64)?;
             *span = writer.push(&payload)?;
+        }
+        if !self.keys.is_empty() {
+            writer.push(&format::keys(&self.keys))?;
         }
         if let Some(position) = &self.position {
             writer.push(&format::position(position))?;
@@ -204,6 +226,7 @@ impl Log {
             match Record::of(&payload) {
                 Record::Put(key) => self.note(key, Some(span)),
                 Record::Gone(key) => self.note(key, None),
+                Record::Keys(keys) => self.keys = keys,
                 Record::Position(position) => self.position = Some(position),
                 Record::Unknown => {}
             }

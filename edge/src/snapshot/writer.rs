@@ -46,9 +46,9 @@ impl Writer {
     fn run(&mut self) {
         let (mut last, mut interval) = (Instant::now(), Duration::ZERO);
         loop {
-            let Round { changes, position, is_last } = self.journal.next_round(last, interval);
+            let Round { changes, keys, position, is_last } = self.journal.next_round(last, interval);
             last = Instant::now();
-            let written = self.log.append(&changes, position);
+            let written = self.log.append(&changes, keys.as_deref(), position);
             let outcome = match written {
                 Ok(()) => {
                     self.journal.confirm();
@@ -56,7 +56,7 @@ impl Writer {
                     self.log.compact_if_due()
                 }
                 Err(error) => {
-                    self.journal.put_back(changes);
+                    self.journal.put_back(changes, keys);
                     Err(error)
                 }
             };

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use entities::authority::Authority;
 use entities::circuit::Versioned;
 use entities::ids::CircuitKey;
+use entities::token::{KeyId, PublicKey};
 use entities::worker::Refusal;
 use tokio::time::Instant;
 
 use super::drains::Drains;
+use crate::access::PublicKeys;
 use crate::balance::Ground;
 use crate::circuit::{LiveCircuit, TimeLimits};
 use crate::config::Config;
@@ -30,12 +32,24 @@ pub(crate) struct Applier {
     ledger: Ledger,
     table: Arc<Table>,
     ports: DynamicPorts,
+    keys: Arc<PublicKeys>,
+    /// What the snapshot has of them.
+    remembered_keys: Vec<PublicKey>,
     drains: Drains,
     authority: Authority,
     limits: TimeLimits,
     ground: Arc<Ground>,
     journal: Option<Arc<Journal>>,
     metrics: Arc<Metrics>,
+}
+
+/// What a list says about public keys.
+#[derive(Debug, Default)]
+pub(super) struct KeyListing {
+    /// Those that it names.
+    pub(super) found: Vec<PublicKey>,
+    /// Those whose values cannot be read.
+    pub(super) unreadable: Vec<KeyId>,
 }
 
 // === impl Applier ===
@@ -47,6 +61,7 @@ impl Applier {
         config: &Config,
         table: Arc<Table>,
         ports: DynamicPorts,
+        keys: Arc<PublicKeys>,
         ground: Arc<Ground>,
         journal: Option<Arc<Journal>>,
         metrics: Arc<Metrics>,
@@ -56,6 +71,8 @@ impl Applier {
             drains: Drains::new(Arc::clone(&table), Arc::clone(&metrics)),
             table,
             ports,
+            keys,
+            remembered_keys: Vec::new(),
             ground,
             authority: config.authority.clone(),
             limits: config.limits,
@@ -85,14 +102,33 @@ impl Applier {
     }
 
     /// Takes note of what the snapshot says.
-    pub(super) fn remember(&mut self, circuits: Vec<Versioned>) {
+    pub(super) fn remember(&mut self, circuits: Vec<Versioned>, keys: Vec<PublicKey>) {
         self.ledger.remember(circuits);
+        self.remembered_keys = keys;
     }
 
     /// Serves what the snapshot says.
     pub(super) async fn apply_remembered(&mut self) {
+        self.keys.replace(std::mem::take(&mut self.remembered_keys));
         let plan = self.ledger.plan_remembered();
         self.carry_out(plan).await;
+    }
+
+    /// Accepts the keys of a whole list and no others.
+    pub(super) fn apply_keys(&mut self, listing: KeyListing) {
+        let KeyListing { found, unreadable } = listing;
+        let before = [self.keys.all(), std::mem::take(&mut self.remembered_keys)].concat();
+        let stay = before.into_iter().filter(|key| unreadable.contains(&key.id()));
+        if self.keys.replace(found.into_iter().chain(stay)) {
+            self.note_keys();
+        }
+    }
+
+    /// Accepts a key from now on, or no more.
+    pub(super) fn change_key(&self, id: &KeyId, key: Option<PublicKey>) {
+        if self.keys.change(id, key) {
+            self.note_keys();
+        }
     }
 
     /// Makes the table what a whole list says.
@@ -193,6 +229,12 @@ impl Applier {
     fn note(&self, versioned: &Versioned) {
         if let Some(journal) = &self.journal {
             journal.put(versioned);
+        }
+    }
+
+    fn note_keys(&self) {
+        if let Some(journal) = &self.journal {
+            journal.put_keys(self.keys.all());
         }
     }
 

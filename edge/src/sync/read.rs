@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use entities::ids::{AuthorityName, CircuitKey};
-use entities::registry::layout::{CircuitState, EnvelopeError, Layout, Meta, Place, SCHEMA};
+use entities::registry::layout::{CircuitState, Layout, Meta, Place, SCHEMA, decode_public_key};
+use entities::token::{KeyId, PublicKey};
 use serde::Deserialize;
 
 use crate::metrics::{Metrics, SkipReason};
@@ -26,6 +27,10 @@ pub(super) enum Reading {
     Circuit(CircuitKey, Observation),
     /// Whose registry it is; `None` if there is no such key or it cannot be read.
     Meta(Option<Meta>),
+    /// A public key; `None` if it is gone.
+    Key(KeyId, Option<PublicKey>),
+    /// A public key that cannot be read: what stands for it stays.
+    UnreadableKey(KeyId),
     /// Nothing for the table.
     Other,
 }
@@ -59,6 +64,10 @@ impl Reader {
                 let observation = value.map_or(Observation::Gone, |value| self.read_circuit(&key, value));
                 Reading::Circuit(key, observation)
             }
+            Place::Key(id) => match value {
+                Some(value) => self.read_key(id, value),
+                None => Reading::Key(id, None),
+            },
             Place::Other => Reading::Other,
         }
     }
@@ -70,6 +79,17 @@ impl Reader {
                 tracing::warn!(%error, "the registry's meta cannot be read");
             })
             .ok()
+    }
+
+    fn read_key(&self, id: KeyId, value: &[u8]) -> Reading {
+        match decode_public_key(&id, value) {
+            Ok(key) => Reading::Key(id, Some(key)),
+            Err(error) => {
+                self.metrics.count_skipped(SkipReason::of(&error));
+                tracing::warn!(%id, %error, "a public key cannot be read, what stands for it stays");
+                Reading::UnreadableKey(id)
+            }
+        }
     }
 
     fn read_circuit(&self, key: &CircuitKey, value: &[u8]) -> Observation {
@@ -85,9 +105,7 @@ impl Reader {
             }
             Ok(CircuitState::Closed { generation }) => Observation::Closed(generation),
             Err(error) => {
-                let is_newer = matches!(error, EnvelopeError::UnknownSchema(_));
-                let reason = if is_newer { SkipReason::UnknownSchema } else { SkipReason::Malformed };
-                self.metrics.count_skipped(reason);
+                self.metrics.count_skipped(SkipReason::of(&error));
                 tracing::warn!(%key, %error, "a registry value cannot be read, what stands for its key stays");
                 Observation::Unreadable
             }

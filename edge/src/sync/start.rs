@@ -19,7 +19,7 @@ impl Follower {
         // Without a position nobody knows whose circuits those are.
         if let Some((followed, age)) = remembered.followed {
             self.standing.remember(followed, age);
-            self.applier.remember(remembered.circuits);
+            self.applier.remember(remembered.circuits, remembered.keys);
             self.has_snapshot = true;
         }
     }

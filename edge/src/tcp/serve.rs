@@ -1,6 +1,6 @@
 //! One connection to the port of a byte stream, from its first moment to its last.
 //!
-//! Invariant: a connection is relayed only for a circuit that is confirmed and has not ended, and every one that is not
+//! Invariant: a connection is relayed only for a circuit that is confirmed, has not ended and allows its client's address; every one that is not
 //! relayed to its end has a log line that says whose fault it was.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::balance::Attempts;
 use crate::circuit::{Busy, LiveCircuit};
 use crate::freshness::Freshness;
 use crate::metrics::Metrics;
-use crate::refusals::Refusals;
+use crate::refusals::{Refusal, Refusals};
 use crate::table::Table;
 
 /// What all byte streams of the edge are served with.
@@ -33,6 +33,14 @@ pub(crate) struct Streams {
 pub(crate) async fn serve(streams: &Streams, port: Port, client: TcpStream, busy: &Busy) {
     let connection = &busy.connection;
     let circuit = streams.table.by_port(port).filter(|circuit| !streams.freshness.has_lapsed(circuit.is_public));
+    let ip = connection.client.ip;
+    if let Some(circuit) = &circuit
+        && circuit.access.as_ref().is_some_and(|rules| !rules.allows_stream(ip))
+    {
+        let detail = "the address is in no range that the circuit allows";
+        streams.refusals.note(Refusal::ClientAddress, ip, Some(&circuit.key), detail);
+        return refuse(&client);
+    }
     let Some((circuit, _open)) = circuit.and_then(|circuit| {
         let open = circuit.lifetime.open(connection, busy.request)?;
         Some((circuit, open))

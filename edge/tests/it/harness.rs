@@ -12,10 +12,11 @@ use entities::balance::LoadBalancing;
 use entities::circuit::{Backend, Circuit, Protocol, Traffic, Versioned};
 use entities::frontend::Frontend;
 use entities::ids::{CircuitId, CircuitKey, Epoch, Generation, InstallationId, Port, Revision};
-use entities::registry::layout::{CircuitState, Layout, Meta};
+use entities::registry::layout::{CircuitState, Layout, Meta, encode_public_key};
 use entities::registry::memory::MemoryRegistry;
 use entities::registry::{Expected, Registry as _, Swap};
 use entities::target::Target;
+use entities::token::SigningKey;
 use entities::worker::SyncReport;
 use testkit::client::client;
 use testkit::coordinator::StubCoordinator;
@@ -139,6 +140,19 @@ impl TestEdge {
         self.put(&self.layout.meta(), meta.encode().expect("fits")).await
     }
 
+    /// Publishes the public half of a key, as coordinators do, and waits until it is accepted.
+    pub(crate) async fn accept_key(&self, key: &SigningKey) {
+        let public = key.public();
+        self.put(&self.layout.key(&public.id()), encode_public_key(&public).expect("fits")).await;
+        self.wait_applied().await;
+    }
+
+    /// Takes such a key away again.
+    pub(crate) async fn withdraw_key(&self, key: &SigningKey) {
+        self.delete_key(&self.layout.key(&key.public().id())).await;
+        self.wait_applied().await;
+    }
+
     /// Writes a circuit under its next generation and waits until it is applied.
     pub(crate) async fn serve(&self, circuit: &Circuit) {
         self.publish(circuit).await;
@@ -171,9 +185,12 @@ impl TestEdge {
 
     /// Deletes a circuit's key without a trace.
     pub(crate) async fn delete(&self, circuit: &Circuit) {
-        let key = self.layout.circuit(&circuit.key);
-        let (entry, _) = self.registry.get(&key).await.expect("in memory");
-        self.registry.delete(&key, entry.expect("published").revision).await.expect("in memory");
+        self.delete_key(&self.layout.circuit(&circuit.key)).await;
+    }
+
+    async fn delete_key(&self, key: &str) {
+        let (entry, _) = self.registry.get(key).await.expect("in memory");
+        self.registry.delete(key, entry.expect("published").revision).await.expect("in memory");
     }
 
     /// The edge follows `other` from now on, and the test writes it.
@@ -284,6 +301,7 @@ fn circuit(name: &str, frontend: Frontend, targets: Vec<Target>) -> Circuit {
         targets,
         load_balancing: LoadBalancing::default(),
         access: Access::default(),
+        access_generation: Generation(1),
         traffic: Traffic::default(),
     }
 }

@@ -8,6 +8,7 @@
     reason = "what is not as expected must fail its test, in helpers as well"
 )]
 
+mod access;
 mod affinity;
 mod balancing;
 mod checks;

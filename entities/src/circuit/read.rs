@@ -58,6 +58,8 @@ impl CircuitSpec {
             health_check: parts.health_check.flatten(),
         };
         traffic.check(backend, &mut faults);
+        let access = parts.access.unwrap_or_default();
+        access.check(backend, &mut faults);
 
         faults.into_result(|| {
             Some(Self {
@@ -70,7 +72,7 @@ impl CircuitSpec {
                 frontend: frontend?,
                 targets: parts.targets.unwrap_or_default(),
                 load_balancing: parts.load_balancing.unwrap_or_default(),
-                access: parts.access.unwrap_or_default(),
+                access,
                 traffic,
                 labels: parts.labels.unwrap_or_default(),
             })
@@ -297,10 +299,6 @@ mod tests {
         let refused = [
             ("/idle_timeout_s", json!({"idle_timeout_s": 3600})),
             ("/redeploy", json!({"redeploy": "auto"})),
-            ("/access/public", json!({"access": {"public": false}})),
-            ("/access/allowed_clients", json!({"access": {"allowed_clients": ["10.0.0.0/8"]}})),
-            ("/access/allowed_origins", json!({"access": {"allowed_origins": ["https://x"]}})),
-            ("/access/login_url", json!({"access": {"login_url": "https://x"}})),
             ("/backend", json!({"backend": "traefik"})),
             ("/frontend/mode", json!({"protocol": "grpc", "frontend": {"mode": "subdomain"}})),
         ];

@@ -32,6 +32,8 @@ pub struct Model {
     pub spec: Json,
     /// How often the key has changed.
     pub generation: i64,
+    /// The generation that wrote the access rules.
+    pub access_generation: i64,
     /// The generation that the registry is known to have.
     pub published_generation: i64,
     /// When it was opened.
@@ -95,6 +97,7 @@ impl Model {
             targets: spec.targets,
             load_balancing: spec.load_balancing,
             access: spec.access,
+            access_generation: Generation(from_column(self.access_generation)),
             traffic: spec.traffic,
         };
         Ok(Versioned { generation: self.generation(), circuit })

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::circuit::{Circuit, Versioned};
 use crate::ids::{CircuitKey, Epoch, Generation, InstallationId, WorkerId};
 use crate::limits::MAX_REGISTRY_VALUE_BYTES;
+use crate::token::{KeyId, PublicKey};
 
 /// The schema that this program writes.
 pub const SCHEMA: u32 = 1;
@@ -53,6 +54,16 @@ impl Layout {
         format!("{}/workers/{id}", self.prefix)
     }
 
+    /// All public keys of tickets and bearer tokens.
+    pub fn keys(&self) -> String {
+        format!("{}/keys/", self.prefix)
+    }
+
+    /// One public key.
+    pub fn key(&self, id: &KeyId) -> String {
+        format!("{}/keys/{id}", self.prefix)
+    }
+
     /// Whose registry it is, and whether it is complete.
     pub fn meta(&self) -> String {
         format!("{}/meta", self.prefix)
@@ -66,10 +77,10 @@ impl Layout {
         if rest == "meta" {
             return Place::Meta;
         }
-        match rest.strip_prefix("circuits/") {
-            Some(name) => name.parse().map_or(Place::Other, Place::Circuit),
-            None => Place::Other,
+        if let Some(name) = rest.strip_prefix("circuits/") {
+            return name.parse().map_or(Place::Other, Place::Circuit);
         }
+        rest.strip_prefix("keys/").and_then(|id| id.parse().ok()).map_or(Place::Other, Place::Key)
     }
 }
 
@@ -78,6 +89,8 @@ impl Layout {
 pub enum Place {
     /// A circuit.
     Circuit(CircuitKey),
+    /// A public key of tickets and bearer tokens.
+    Key(KeyId),
     /// Installation and epoch.
     Meta,
     /// Nothing that a table is made of.
@@ -99,6 +112,9 @@ pub enum EnvelopeError {
     /// Neither open nor closed.
     #[error("the envelope holds no circuit")]
     Empty,
+    /// The key is none, or has another name.
+    #[error("the value is not the public key that its name says")]
+    NotTheKey,
 }
 
 /// What the registry says about a circuit key.
@@ -180,6 +196,34 @@ impl CircuitState {
     }
 }
 
+/// What the registry says about a public key.
+#[derive(Debug, Serialize, Deserialize)]
+struct PublicKeyEnvelope {
+    schema: u32,
+    algorithm: String,
+    public_key: String,
+}
+
+/// The only algorithm that tickets and bearer tokens are signed with.
+const KEY_ALGORITHM: &str = "Ed25519";
+
+/// The value of a public key.
+pub fn encode_public_key(key: &PublicKey) -> Result<Vec<u8>, EnvelopeError> {
+    let envelope =
+        PublicKeyEnvelope { schema: SCHEMA, algorithm: KEY_ALGORITHM.to_owned(), public_key: key.to_string() };
+    Ok(serde_json::to_vec(&envelope)?)
+}
+
+/// The public key called `id`, as it was read.
+pub fn decode_public_key(id: &KeyId, value: &[u8]) -> Result<PublicKey, EnvelopeError> {
+    let envelope: PublicKeyEnvelope = serde_json::from_slice(value)?;
+    if envelope.schema != SCHEMA {
+        return Err(EnvelopeError::UnknownSchema(envelope.schema));
+    }
+    let key = envelope.public_key.parse::<PublicKey>().ok();
+    key.filter(|key| envelope.algorithm == KEY_ALGORITHM && key.id() == *id).ok_or(EnvelopeError::NotTheKey)
+}
+
 /// Whose registry it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
@@ -213,6 +257,7 @@ mod tests {
     use crate::circuit::{Backend, Protocol, Traffic};
     use crate::frontend::Frontend;
     use crate::ids::{CircuitId, Port};
+    use crate::token::SigningKey;
 
     fn circuit() -> Circuit {
         Circuit {
@@ -225,6 +270,7 @@ mod tests {
             targets: Vec::new(),
             load_balancing: LoadBalancing::default(),
             access: Access::default(),
+            access_generation: Generation(2),
             traffic: Traffic::default(),
         }
     }
@@ -251,13 +297,30 @@ mod tests {
             json!({"schema": 1, "generation": 3, "circuit": {
                 "id": "00000000-0000-0000-0000-000000000001", "key": "s1:jupyter", "authority": "main",
                 "frontend": {"mode": "port", "port": 30000}, "protocol": "http", "backend": "http", "targets": [],
-                "load_balancing": {"strategy": "round_robin"}, "access": {"public": true}}})
+                "load_balancing": {"strategy": "round_robin"}, "access": {"public": true},
+                "access_generation": 2}})
         );
         let closed = CircuitState::Closed { generation: Generation(4) };
         let text: serde_json::Value = serde_json::from_slice(&closed.encode().expect("fits")).expect("JSON");
         assert_eq!(text, json!({"schema": 1, "generation": 4, "closed": true}));
         assert_eq!(CircuitState::decode(&open.encode().expect("fits")).expect("parses"), open);
         assert_eq!(CircuitState::decode(&closed.encode().expect("fits")).expect("parses"), closed);
+    }
+
+    #[test]
+    fn a_public_key_is_as_documented_and_has_its_own_name() {
+        let key = SigningKey::from_seed([7; 32]).public();
+        let layout = Layout::default();
+        assert_eq!(layout.parse(&layout.key(&key.id())), Place::Key(key.id()));
+        assert_eq!(layout.parse("/appproxy/keys/not-an-id"), Place::Other);
+        let value = encode_public_key(&key).expect("fits");
+        let text: serde_json::Value = serde_json::from_slice(&value).expect("JSON");
+        assert_eq!(text, json!({"schema": 1, "algorithm": "Ed25519", "public_key": key.to_string()}));
+        assert_eq!(decode_public_key(&key.id(), &value).expect("parses"), key);
+        let other = SigningKey::from_seed([8; 32]).public();
+        assert!(matches!(decode_public_key(&other.id(), &value), Err(EnvelopeError::NotTheKey)));
+        let newer = json!({"schema": 2, "algorithm": "Ed25519", "public_key": key.to_string()}).to_string();
+        assert!(matches!(decode_public_key(&key.id(), newer.as_bytes()), Err(EnvelopeError::UnknownSchema(2))));
     }
 
     #[test]

@@ -115,7 +115,7 @@ async fn published(cluster: &Cluster) -> Option<BTreeMap<String, u64>> {
                     circuits.insert(key.to_string(), open.generation.0);
                 }
             }
-            Place::Other => {}
+            Place::Key(_) | Place::Other => {}
         }
     }
     is_complete.then_some(circuits)

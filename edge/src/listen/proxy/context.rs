@@ -12,6 +12,7 @@ use pingora_core::Error;
 use pingora_proxy::Session;
 use tokio::time::Instant;
 
+use crate::access::Pass;
 use crate::balance::Attempts;
 use crate::circuit::{Busy, Client, Connection, LiveCircuit, OpenRequest};
 
@@ -25,6 +26,8 @@ tokio::task_local! {
 pub(crate) struct RequestContext {
     /// Set once the circuit is found; dropped before the connection is idle again.
     pub(super) circuit: Option<(Arc<LiveCircuit>, OpenRequest)>,
+    /// What opened the circuit.
+    pub(super) pass: Pass,
     /// Which targets have been tried.
     pub(super) attempts: Attempts,
     /// Over which connection it came, and its number there.
@@ -42,12 +45,18 @@ impl RequestContext {
     pub(super) fn begin() -> Self {
         let connection = CONNECTION.try_with(Arc::clone).ok().map(Busy::begin);
         let came = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
-        Self { circuit: None, attempts: Attempts::default(), connection, tunnel: None, came }
+        Self { circuit: None, pass: Pass::Free, attempts: Attempts::default(), connection, tunnel: None, came }
     }
 
     /// The circuit, once it is found.
     pub(super) fn circuit(&self) -> Option<&LiveCircuit> {
         self.circuit.as_ref().map(|(circuit, _)| circuit.as_ref())
+    }
+
+    /// Whether the target gets the bearer token that opened the circuit.
+    pub(super) fn forwards_token(&self) -> bool {
+        let rules = self.circuit().and_then(|circuit| circuit.access.as_deref());
+        self.pass == Pass::Token && rules.is_some_and(|rules| rules.forward_token)
     }
 
     /// Who asks.

@@ -9,17 +9,16 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use bytes::Bytes;
 use entities::authority::Scheme;
 use entities::circuit::Backend;
-use http::header::{COOKIE, FORWARDED, HOST, VIA};
+use http::header::{FORWARDED, HOST, VIA};
 use http::{HeaderValue, Version};
 use pingora_core::{ErrorType, OrErr as _, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::context::RequestContext;
-use crate::balance::COOKIE_PREFIX;
+use crate::access::remove_credentials;
 use crate::circuit::{Client, Edits};
 
 /// Fields that say where a request came from. They are the proxy's to set.
@@ -42,7 +41,7 @@ pub(super) fn edit_request(session: &Session, request: &mut RequestHeader, conte
         request.remove_header(name);
     }
     request.remove_header(&FORWARDED);
-    remove_own_cookies(request)?;
+    remove_own_credentials(request, context)?;
     let (Some(circuit), Some(client)) = (context.circuit(), context.client()) else { return Ok(()) };
     let host = asked_host(original);
     request.insert_header("X-Forwarded-For", client.ip_value.clone())?;
@@ -78,25 +77,16 @@ pub(super) fn edit_request(session: &Session, request: &mut RequestHeader, conte
     Ok(())
 }
 
-/// Takes the edge's cookies, whichever circuit they are of, out of a request: they are nothing to a target.
-fn remove_own_cookies(request: &mut RequestHeader) -> Result<()> {
-    let is_own = |pair: &&[u8]| pair.trim_ascii_start().starts_with(COOKIE_PREFIX);
-    let pairs = |field: &HeaderValue| field.as_bytes().split(|byte| *byte == b';').any(|pair| is_own(&pair));
-    if !request.headers.get_all(COOKIE).iter().any(pairs) {
-        return Ok(());
-    }
-    let keep = |field: &HeaderValue| {
-        let rest: Vec<&[u8]> = field.as_bytes().split(|byte| *byte == b';').filter(|pair| !is_own(pair)).collect();
-        rest.join(&b';').trim_ascii().to_vec()
-    };
-    let kept: Vec<Vec<u8>> =
-        request.headers.get_all(COOKIE).iter().map(keep).filter(|field| !field.is_empty()).collect();
-    request.remove_header(&COOKIE);
-    for field in kept {
-        request.append_header(
-            COOKIE,
-            HeaderValue::from_maybe_shared(Bytes::from(field)).or_err(ErrorType::InvalidHTTPHeader, "a cookie")?,
-        )?;
+/// Takes the edge's credentials out of a request, whichever circuit they are of: they are nothing to a target.
+fn remove_own_credentials(request: &mut RequestHeader, context: &RequestContext) -> Result<()> {
+    let mut edits = Vec::new();
+    remove_credentials(&request.headers, context.forwards_token(), |name, values| edits.push((name, values)))
+        .or_err(ErrorType::InvalidHTTPHeader, "a cookie")?;
+    for (name, values) in edits {
+        request.remove_header(&name);
+        for value in values {
+            request.append_header(name.clone(), value)?;
+        }
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! Finds what a request is for: a circuit, the worker API, or nothing.
 //!
 //! Invariant: the order on the traffic port is exact circuit host, worker API, `404`; on a dynamic port it is the
-//! port's circuit or `404`, whatever the `Host` says.
+//! port's circuit or `404`, whatever the `Host` says. A circuit says nothing about itself, not even whether it works, to
+//! whom it does not admit.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use pingora_core::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
+use super::admission::Admission;
 use super::context::RequestContext;
 use super::forwarding::asked_host;
 use super::{EdgeProxy, reply};
@@ -38,14 +40,22 @@ impl EdgeProxy {
         let connection = Arc::clone(&busy.connection);
         let problem = match self.find(session.req_header(), connection.entrance) {
             Found::Circuit(circuit) if self.freshness.has_lapsed(circuit.is_public) => Problem::Unconfirmed,
-            Found::Circuit(circuit) if !circuit.balancer.has_weight() => Problem::NoTarget,
-            Found::Circuit(circuit) => match circuit.lifetime.open(&connection, busy.request) {
-                Some(open) => {
-                    context.circuit = Some((circuit, open));
-                    return Ok(false);
+            Found::Circuit(circuit) => match self.admit(session.req_header(), context, &circuit) {
+                Admission::Answer(answer) => {
+                    reply::send(session, *answer).await?;
+                    return Ok(true);
                 }
-                // It ended between the look-up and now.
-                None => Problem::UnknownAddress,
+                Admission::Refused(problem) => problem,
+                Admission::Passed(_) if !circuit.balancer.has_weight() => Problem::NoTarget,
+                Admission::Passed(pass) => match circuit.lifetime.open(&connection, busy.request) {
+                    Some(open) => {
+                        context.circuit = Some((circuit, open));
+                        context.pass = pass;
+                        return Ok(false);
+                    }
+                    // It ended between the look-up and now.
+                    None => Problem::UnknownAddress,
+                },
             },
             Found::Api(endpoint) => {
                 // Boxed: a wait for half a minute must not make the future of every request larger.

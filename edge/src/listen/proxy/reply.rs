@@ -60,7 +60,7 @@ pub(super) async fn send(session: &mut Session, reply: Reply) -> Result<()> {
     header.insert_header(CONTENT_TYPE, reply.content_type)?;
     header.insert_header(CONTENT_LENGTH, reply.body.len())?;
     header.insert_header(CACHE_CONTROL, "no-store")?;
-    if let Some((name, value)) = reply.field {
+    for (name, value) in reply.fields {
         header.insert_header(name, value)?;
     }
     session.write_response_header(Box::new(header), is_head).await?;

@@ -11,6 +11,7 @@ use pingora_proxy::Session;
 
 use super::EdgeProxy;
 use super::context::RequestContext;
+use crate::access::is_own_cookie;
 use crate::circuit::{Edits, LiveCircuit};
 
 // === impl EdgeProxy ===
@@ -23,6 +24,7 @@ impl EdgeProxy {
         }
         response.remove_header("keep-alive");
         response.remove_header("proxy-connection");
+        remove_own_cookies(response);
         let circuit = context.circuit();
         if circuit.is_some_and(|circuit| circuit.backend == Backend::Http) {
             // Pingora drops the trailers of HTTP/1.1 (RFC 9110 §6.5.1 lets it), so nothing may announce them.
@@ -49,6 +51,21 @@ impl EdgeProxy {
             // The client hears it instead of finding out.
             session.set_keepalive(None);
         }
+    }
+}
+
+/// Takes out cookies with names of the edge's own: no application sets, or takes away, what opens another one.
+fn remove_own_cookies(response: &mut ResponseHeader) {
+    let is_own = |field: &HeaderValue| is_own_cookie(field.as_bytes());
+    if !response.headers.get_all(SET_COOKIE).iter().any(is_own) {
+        return;
+    }
+    let kept: Vec<HeaderValue> =
+        response.headers.get_all(SET_COOKIE).iter().filter(|field| !is_own(field)).cloned().collect();
+    response.remove_header(&SET_COOKIE);
+    for field in kept {
+        // The value is valid already.
+        let _ = response.append_header(SET_COOKIE, field);
     }
 }
 

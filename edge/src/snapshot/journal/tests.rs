@@ -23,6 +23,7 @@ fn circuit(number: u128, generation: u64) -> Versioned {
         targets: Vec::new(),
         load_balancing: LoadBalancing::default(),
         access: Access::default(),
+        access_generation: Generation(1),
         traffic: Traffic::default(),
     };
     Versioned { generation: Generation(generation), circuit }
@@ -86,7 +87,7 @@ fn what_could_not_be_written_is_written_later_unless_it_has_changed() {
     // While it was being written: its end may be news to the file.
     journal.gone(&circuit(1, 1).circuit.key);
     journal.put(&circuit(2, 2));
-    journal.put_back(round.changes);
+    journal.put_back(round.changes, round.keys);
     let round = journal.next_round(Instant::now(), Duration::ZERO);
     let value = |number: u128| {
         let key = circuit(number, 1).circuit.key;

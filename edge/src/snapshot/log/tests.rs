@@ -27,6 +27,7 @@ fn circuit(name: &str, generation: u64) -> Versioned {
         targets: Vec::new(),
         load_balancing: LoadBalancing::default(),
         access: Access::default(),
+        access_generation: Generation(1),
         traffic: Traffic::default(),
     };
     Versioned { generation: Generation(generation), circuit }
@@ -68,8 +69,8 @@ fn file_in(folder: &Path) -> PathBuf {
 fn what_was_appended_is_read_again_and_only_the_owner_may_read_it() {
     let folder = folder();
     let mut log = Log::open(folder.path()).expect("it opens");
-    log.append(&[put("a", 1), put("b", 1)], position(7)).expect("written");
-    log.append(&[put("a", 2), (key("b"), None), (key("never"), None)], None).expect("written");
+    log.append(&[put("a", 1), put("b", 1)], None, position(7)).expect("written");
+    log.append(&[put("a", 2), (key("b"), None), (key("never"), None)], None, None).expect("written");
     assert_eq!(served(&log), HashMap::from([(key("a"), 2)]));
     assert_eq!(reopened(folder.path()), (HashMap::from([(key("a"), 2)]), Some(7)));
     let mode = fs::metadata(file_in(folder.path())).expect("there").permissions().mode();
@@ -80,15 +81,15 @@ fn what_was_appended_is_read_again_and_only_the_owner_may_read_it() {
 fn a_file_torn_at_any_byte_of_its_last_record_keeps_all_before_and_takes_new_ones() {
     let folder = folder();
     let mut log = Log::open(folder.path()).expect("it opens");
-    log.append(&[put("a", 1)], position(7)).expect("written");
+    log.append(&[put("a", 1)], None, position(7)).expect("written");
     let good = log.bytes();
-    log.append(&[put("b", 1)], None).expect("written");
+    log.append(&[put("b", 1)], None, None).expect("written");
     let whole = fs::read(file_in(folder.path())).expect("readable");
     for length in good as usize..whole.len() {
         fs::write(file_in(folder.path()), &whole[..length]).expect("writable");
         assert_eq!(reopened(folder.path()), (HashMap::from([(key("a"), 1)]), Some(7)), "torn at {length}");
         let mut log = Log::open(folder.path()).expect("it opens");
-        log.append(&[put("c", 3)], position(8)).expect("written");
+        log.append(&[put("c", 3)], None, position(8)).expect("written");
         let expected = HashMap::from([(key("a"), 1), (key("c"), 3)]);
         assert_eq!(reopened(folder.path()), (expected, Some(8)), "torn at {length}");
     }
@@ -98,11 +99,11 @@ fn a_file_torn_at_any_byte_of_its_last_record_keeps_all_before_and_takes_new_one
 fn a_record_broken_at_any_byte_ends_the_file_before_it() {
     let folder = folder();
     let mut log = Log::open(folder.path()).expect("it opens");
-    log.append(&[put("a", 1)], position(7)).expect("written");
+    log.append(&[put("a", 1)], None, position(7)).expect("written");
     let good = log.bytes() as usize;
-    log.append(&[put("b", 1)], None).expect("written");
+    log.append(&[put("b", 1)], None, None).expect("written");
     let next = log.bytes() as usize;
-    log.append(&[put("c", 1)], position(9)).expect("written");
+    log.append(&[put("c", 1)], None, position(9)).expect("written");
     let whole = fs::read(file_in(folder.path())).expect("readable");
     for broken in good..next {
         let mut bytes = whole.clone();
@@ -111,7 +112,7 @@ fn a_record_broken_at_any_byte_ends_the_file_before_it() {
         assert_eq!(reopened(folder.path()), (HashMap::from([(key("a"), 1)]), Some(7)), "broken at {broken}");
         // It takes the very room of the broken one: what stood behind that must not join it.
         let mut log = Log::open(folder.path()).expect("it opens");
-        log.append(&[put("d", 1)], None).expect("written");
+        log.append(&[put("d", 1)], None, None).expect("written");
         let expected = HashMap::from([(key("a"), 1), (key("d"), 1)]);
         assert_eq!(reopened(folder.path()), (expected, Some(7)), "broken at {broken}");
     }
@@ -130,7 +131,7 @@ fn a_file_of_no_known_format_is_kept_aside() {
         let aside = folder.path().join("circuits.snapshot.unreadable");
         assert_eq!(fs::read(aside).ok().as_deref(), is_kept.then_some(content));
         let mut log = Log::open(folder.path()).expect("it opens");
-        log.append(&[put("a", 1)], None).expect("written");
+        log.append(&[put("a", 1)], None, None).expect("written");
         assert_eq!(reopened(folder.path()).0.len(), 1);
     }
 }
@@ -139,16 +140,16 @@ fn a_file_of_no_known_format_is_kept_aside() {
 fn a_write_that_fails_leaves_what_was_written_and_the_next_one_goes_on_from_there() {
     let folder = folder();
     let mut log = Log::open(folder.path()).expect("it opens");
-    log.append(&[put("a", 1)], position(7)).expect("written");
+    log.append(&[put("a", 1)], None, position(7)).expect("written");
     // The disk took all but the beginning, and what follows is as long as that.
     let mut tail = vec![0; HEAD_BYTES + format::gone(&key("a")).len()];
     format::push(&mut tail, &put("stray", 1).1.expect("alive")).expect("fits");
     log.file.write_all_at(&tail, log.end).expect("writable");
     log.has_tail = true;
     let too_large = (key("b"), Some(vec![b' '; entities::limits::MAX_REGISTRY_VALUE_BYTES + 1]));
-    log.append(&[put("b", 1), too_large], None).expect_err("it does not fit");
+    log.append(&[put("b", 1), too_large], None, None).expect_err("it does not fit");
     assert_eq!(served(&log), HashMap::from([(key("a"), 1)]));
-    log.append(&[(key("a"), None)], None).expect("written");
+    log.append(&[(key("a"), None)], None, None).expect("written");
     assert_eq!(reopened(folder.path()), (HashMap::new(), Some(7)));
 }
 
@@ -156,13 +157,13 @@ fn a_write_that_fails_leaves_what_was_written_and_the_next_one_goes_on_from_ther
 fn a_file_that_is_mostly_dead_is_rewritten_and_a_small_one_is_not() {
     let folder = folder();
     let mut log = Log::open(folder.path()).expect("it opens");
-    log.append(&[put("still", 1)], position(7)).expect("written");
+    log.append(&[put("still", 1)], None, position(7)).expect("written");
     let mut generation = 0;
     while log.bytes() <= MIN_COMPACTION_BYTES {
         log.compact_if_due().expect("nothing to do");
         let before = log.bytes();
         let changes: Vec<Change> = (0..1_000).map(|number| put("busy", generation + number)).collect();
-        log.append(&changes, position(8)).expect("written");
+        log.append(&changes, None, position(8)).expect("written");
         assert!(log.bytes() > before);
         generation += 1_000;
     }
@@ -214,7 +215,7 @@ proptest! {
                             }
                         }
                     }).collect();
-                    log.append(&changes, position(1)).expect("written");
+                    log.append(&changes, None, position(1)).expect("written");
                 }
                 Act::Compact => log.compact().expect("rewritten"),
                 Act::Reopen => log = Log::open(folder.path()).expect("it opens"),

@@ -49,6 +49,7 @@ fn open_of(authority: &str, name: &str, id: u128, generation: u64, port: u16) ->
         targets: Vec::new(),
         load_balancing: LoadBalancing::default(),
         access: Access::default(),
+        access_generation: Generation(1),
         traffic: Traffic::default(),
     };
     (key(name), Observation::Open(Box::new(Versioned { generation: Generation(generation), circuit })))

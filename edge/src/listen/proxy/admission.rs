@@ -1,0 +1,97 @@
+//! Lets a request into a circuit, or says how to get in.
+//!
+//! Invariant: every refusal is counted; what is asked of the edge itself, such as the exchange of a ticket, is never
+//! forwarded.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use http::Method;
+use http::header::SET_COOKIE;
+use pingora_http::RequestHeader;
+
+use super::EdgeProxy;
+use super::context::RequestContext;
+use super::forwarding::asked_host;
+use crate::access::{Denial, Pass, RESERVED_PATH, Rules, TICKET_PATH, login_location};
+use crate::circuit::LiveCircuit;
+use crate::refusals::Refusal;
+use crate::reply::{Problem, Reply};
+
+/// What becomes of a request.
+pub(super) enum Admission {
+    /// It may use the circuit.
+    Passed(Pass),
+    /// It may not.
+    Refused(Problem),
+    /// It is answered here.
+    Answer(Box<Reply>),
+}
+
+// === impl EdgeProxy ===
+
+impl EdgeProxy {
+    /// Whether `request` may use `circuit`.
+    pub(super) fn admit(&self, request: &RequestHeader, context: &RequestContext, circuit: &LiveCircuit) -> Admission {
+        let ip = context.client().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |client| client.ip);
+        if request.uri.path().starts_with(RESERVED_PATH) {
+            return self.answer_own_path(request, ip, circuit);
+        }
+        let Some(rules) = circuit.access.as_deref() else { return Admission::Passed(Pass::Free) };
+        let host = asked_host(request);
+        let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
+        match self.authorizer.authorize(rules, request, ip, circuit.way_in.scheme, host) {
+            Ok(pass) => Admission::Passed(pass),
+            Err(denial) => self.deny(denial, request, ip, circuit, rules),
+        }
+    }
+
+    fn deny(
+        &self,
+        denial: Denial,
+        request: &RequestHeader,
+        ip: IpAddr,
+        circuit: &LiveCircuit,
+        rules: &Rules,
+    ) -> Admission {
+        let (refusal, problem) = match denial {
+            Denial::Client => (Refusal::ClientAddress, Problem::ClientNotAllowed),
+            Denial::NoCredential => (Refusal::NoCredential, Problem::CredentialRequired),
+            Denial::BadCredential(_) => (Refusal::BadCredential, Problem::CredentialRejected),
+            Denial::CrossOrigin => (Refusal::CrossOrigin, Problem::CrossOrigin),
+        };
+        self.refusals.note(refusal, ip, Some(&circuit.key), denial);
+        let may_log_in = matches!(denial, Denial::NoCredential | Denial::BadCredential(_));
+        match login_location(circuit, rules, request).filter(|_| may_log_in) {
+            Some(location) => Admission::Answer(Box::new(Reply::see_other(location))),
+            None => Admission::Refused(problem),
+        }
+    }
+
+    /// What the edge itself answers on every circuit: tickets become cookies.
+    fn answer_own_path(&self, request: &RequestHeader, ip: IpAddr, circuit: &LiveCircuit) -> Admission {
+        if request.uri.path() != TICKET_PATH {
+            return Admission::Refused(Problem::UnknownAddress);
+        }
+        if request.method != Method::GET {
+            return Admission::Refused(Problem::MethodNotAllowed);
+        }
+        let Some(rules) = circuit.access.as_deref() else {
+            // Nothing is needed here any more.
+            return Admission::Answer(Box::new(Reply::see_other(http::HeaderValue::from_static("/"))));
+        };
+        if let Err(denial) = rules.admit(ip) {
+            return self.deny(denial, request, ip, circuit, rules);
+        }
+        let query = request.uri.query().unwrap_or_default();
+        match self.authorizer.exchange(rules, query, circuit.way_in.scheme) {
+            Ok(exchanged) => {
+                let answer = Reply::see_other(exchanged.location).with_field(SET_COOKIE, exchanged.cookie);
+                Admission::Answer(Box::new(answer))
+            }
+            Err(error) => {
+                self.refusals.note(Refusal::BadCredential, ip, Some(&circuit.key), format_args!("ticket: {error}"));
+                Admission::Refused(Problem::TicketRejected)
+            }
+        }
+    }
+}
