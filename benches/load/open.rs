@@ -66,6 +66,7 @@ async fn open(
     let body = json!({
         "session_id": format!("opened-{number}"), "service": mode.as_str(), "frontend": {"mode": mode.as_str()},
         "targets": [{"host": target.ip().to_string(), "port": target.port()}],
+        "access": {"public": true},
     });
     let request = client.post(format!("http://{}/v2/circuits", proxy.api)).bearer_auth(&proxy.key).json(&body);
     let start = Instant::now();

@@ -11,6 +11,8 @@
     reason = "a measurement that cannot go on must end, and criterion's macros write public functions"
 )]
 
+mod access;
+mod access;
 mod envelope;
 mod host;
 mod registry;
@@ -19,5 +21,13 @@ mod slots;
 
 use criterion::{criterion_group, criterion_main};
 
-criterion_group!(micro, envelope::measure, host::measure, registry::measure, selection::measure, slots::measure);
+criterion_group!(
+    micro,
+    access::measure,
+    envelope::measure,
+    host::measure,
+    registry::measure,
+    selection::measure,
+    slots::measure
+);
 criterion_main!(micro);

@@ -74,7 +74,7 @@ pub fn circuit(mode: Mode, number: usize, ports: PortRange, target: SocketAddr) 
         backend: Backend::Http,
         targets: vec![target_of(target)],
         load_balancing: LoadBalancing::default(),
-        access: Access::default(),
+        access: Access::for_everybody(),
         access_generation: Generation(1),
         traffic: Traffic::default(),
     }
@@ -97,7 +97,7 @@ pub fn spec(number: usize, target: SocketAddr) -> CircuitSpec {
         frontend: FrontendRequest::Subdomain { subdomain: Some(subdomain(number)) },
         targets: vec![target_of(target)],
         load_balancing: LoadBalancing::default(),
-        access: Access::default(),
+        access: Access::for_everybody(),
         traffic: Traffic::default(),
         labels: BTreeMap::new(),
     }

@@ -23,6 +23,9 @@ use crate::stored;
 
 const MANAGER_KEY: &str = "benches-manager-key-001";
 
+/// What tickets and tokens are signed with.
+const SIGNING_KEY: &str = "b3e1d2c40f5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0";
+
 /// Circuits that are stored at a time.
 const WRITERS: usize = 8;
 
@@ -109,6 +112,7 @@ impl Cluster {
         let body = json!({
             "session_id": session, "service": "app", "frontend": {"mode": "subdomain"},
             "targets": [{"host": target.ip().to_string(), "port": target.port()}],
+            "access": {"public": true},
         });
         let request = client.post(format!("http://{}/v2/circuits", self.api)).bearer_auth(MANAGER_KEY).json(&body);
         let start = Instant::now();
@@ -170,7 +174,7 @@ fn write_coordinator_files(dir: &Path, api: SocketAddr, database: &str, etcd: &s
     let keys = dir.join("keys");
     std::fs::write(&keys, format!("manager {MANAGER_KEY}\nworker {WORKER_KEY}\n")).expect("written");
     let text = format!(
-        "[api]\nbind = \"{api}\"\nkeys_file = \"{}\"\n[database]\nurl = \"{database}\"\n\
+        "[api]\nbind = \"{api}\"\nkeys_file = \"{}\"\n[access]\nsigning_keys = \"{SIGNING_KEY}\"\n[database]\nurl = \"{database}\"\n\
          [registry]\nendpoints = [\"{etcd}\"]\n",
         keys.display()
     );

@@ -209,6 +209,7 @@ impl AppProxy {
         let body = json!({
             "session_id": "bench", "service": protocol, "protocol": protocol, "frontend": frontend,
             "targets": [{"host": target.ip().to_string(), "port": target.port()}],
+            "access": {"public": true},
         });
         let client = testkit::client::client();
         let request = client.post(format!("http://{}/v2/circuits", self.api)).bearer_auth(&self.key).json(&body);

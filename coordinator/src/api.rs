@@ -3,6 +3,7 @@
 //! Invariant: no handler touches the store or the registry, and no use case sees warp. Every answer that is not a
 //! success is a problem (RFC 9457) with a code that programs can match.
 
+mod access;
 mod auth;
 mod authorities;
 mod body;
@@ -55,6 +56,8 @@ type Handled = Result<Response, Problem>;
 pub(crate) fn routes(api: Arc<Api>) -> BoxedFilter<(Response,)> {
     let metrics = api.metrics.clone();
     let resources = circuits::routes(&api)
+        .or(access::routes(&api))
+        .unify()
         .or(sessions::routes(&api))
         .unify()
         .or(workers::routes(&api))

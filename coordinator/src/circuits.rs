@@ -6,6 +6,7 @@
 mod change;
 mod close;
 mod open;
+pub mod passes;
 pub mod view;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use entities::clock::SharedClock;
 use entities::ids::{AuthorityName, CircuitId, CircuitKey, Generation, Revision};
 use entities::orm::to_column;
+use entities::token::SignError;
 use tokio::sync::Notify;
 
 use crate::acks::{Acks, Applied, Wanted};
@@ -21,6 +23,7 @@ use crate::config::Timing;
 use crate::metrics::Metrics;
 use crate::placement::{Candidate, NoPlace};
 use crate::publish::{self, PublishError, Publisher};
+use crate::signing::SigningKeys;
 use crate::slots::RestRules;
 use crate::store::{ListFilter, SlotRefusal, Store, StoreError, StoredCircuit};
 use view::{AppliedView, CircuitView};
@@ -64,6 +67,18 @@ pub enum CircuitError {
     /// The circuit does not fit into the registry.
     #[error(transparent)]
     TooLarge(entities::registry::layout::EnvelopeError),
+    /// Tickets and tokens open circuits of HTTP.
+    #[error("the circuit carries a byte stream, which shows no credential; access.allowed_clients says who may use it")]
+    NotHttp,
+    /// The circuit belongs to somebody else.
+    #[error("the circuit belongs to another user")]
+    OtherUser,
+    /// There is no URL for it.
+    #[error("the authority of the circuit does not take such frontends any more")]
+    NoWayIn,
+    /// A ticket or token could not be signed, which is a defect.
+    #[error(transparent)]
+    Sign(#[from] SignError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -100,6 +115,7 @@ pub struct Circuits {
     clock: SharedClock,
     timing: Timing,
     metrics: Metrics,
+    signing: Arc<SigningKeys>,
     /// Wakes reconcile when something was not published.
     nudge: Arc<Notify>,
 }
@@ -108,6 +124,7 @@ pub struct Circuits {
 
 impl Circuits {
     /// The use cases over their parts.
+    #[expect(clippy::too_many_arguments, reason = "each part is another thing; a struct would only repeat them")]
     pub fn new(
         store: Store,
         publisher: Publisher,
@@ -115,9 +132,10 @@ impl Circuits {
         clock: SharedClock,
         timing: Timing,
         metrics: Metrics,
+        signing: Arc<SigningKeys>,
         nudge: Arc<Notify>,
     ) -> Self {
-        Self { store, publisher, acks, clock, timing, metrics, nudge }
+        Self { store, publisher, acks, clock, timing, metrics, signing, nudge }
     }
 
     /// What the store has and the registry has not is for reconcile.

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::keys::ApiKey;
+use crate::signing::SigningKeys;
 use crate::store::DatabaseConfig;
 
 /// How a coordinator runs.
@@ -14,6 +15,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Who may call the API.
     pub keys: Vec<ApiKey>,
+    /// What tickets and bearer tokens are signed with.
+    pub signing_keys: SigningKeys,
     /// The spans below.
     pub timing: Timing,
 }

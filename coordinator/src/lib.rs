@@ -13,6 +13,7 @@
 //! | [`store`] | SeaORM; the only place with queries |
 //! | [`publish`] | store → registry |
 //! | [`reconcile`] | level-triggered repair |
+//! | [`signing`] | the keys behind tickets and bearer tokens |
 //! | [`keys`], [`config`], [`metrics`] | API keys, time spans, what is counted |
 //! | [`cli`], [`settings`] | the command line of `appproxy-coordinator`, and its configuration file |
 //!
@@ -34,6 +35,7 @@ pub mod placement;
 pub mod publish;
 pub mod reconcile;
 pub mod settings;
+pub mod signing;
 pub mod slots;
 pub mod store;
 pub mod targets;
@@ -106,6 +108,7 @@ pub async fn run(
     let Some(store) = open_store(&config.database, shutdown.clone()).await? else { return Ok(()) };
     let installation_id = store.installation(clock.now_ms()).await?;
     let keys = Arc::new(ApiKeys::new(config.keys));
+    let signing = Arc::new(config.signing_keys);
     let metrics = Metrics::new()?;
     let timing = config.timing;
     let acks = Acks::new();
@@ -119,6 +122,7 @@ pub async fn run(
         Arc::clone(&clock),
         timing,
         metrics.clone(),
+        Arc::clone(&signing),
         Arc::clone(&nudge),
     );
     let workers = Workers::new(
@@ -139,6 +143,7 @@ pub async fn run(
         timing,
         metrics.clone(),
         installation_id,
+        signing.public(),
         nudge,
     );
     workers.follow_known().await?;

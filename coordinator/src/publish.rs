@@ -4,6 +4,7 @@
 //! before, so a slow writer can neither roll a circuit back nor bring a closed one back to life; and only in a registry
 //! that was taken for ours.
 
+mod keys;
 mod standing;
 mod stored;
 

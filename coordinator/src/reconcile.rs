@@ -16,6 +16,7 @@ use entities::ids::{CircuitId, CircuitKey, Generation, InstallationId, Revision}
 use entities::orm::to_column;
 use entities::registry::layout::{CircuitState, Place};
 use entities::registry::{Entry, RegistryError, Swap};
+use entities::token::PublicKey;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::Notify;
 
@@ -65,6 +66,8 @@ pub struct Reconcile {
     timing: Timing,
     metrics: Metrics,
     installation_id: InstallationId,
+    /// What edges accept.
+    public_keys: Vec<PublicKey>,
     nudge: Arc<Notify>,
     is_complete: Arc<AtomicBool>,
 }
@@ -96,10 +99,11 @@ impl Reconcile {
         timing: Timing,
         metrics: Metrics,
         installation_id: InstallationId,
+        public_keys: Vec<PublicKey>,
         nudge: Arc<Notify>,
     ) -> Self {
         let is_complete = Arc::new(AtomicBool::new(false));
-        Self { store, publisher, acks, clock, timing, metrics, installation_id, nudge, is_complete }
+        Self { store, publisher, acks, clock, timing, metrics, installation_id, public_keys, nudge, is_complete }
     }
 
     /// Whether a first round has filled the registry.
@@ -158,6 +162,8 @@ impl Reconcile {
     pub async fn round(&self) -> Result<(), ReconcileError> {
         let stand = self.take_stand().await?;
         self.record_position(stand).await?;
+        // Before circuits: whoever sees a private one must be able to tell who may use it.
+        self.publisher.publish_keys(&self.public_keys).await?;
         let mut known = self.list_registry().await?;
         let total = known.len();
         let mut revisions: HashMap<CircuitKey, Revision> = HashMap::new();

@@ -12,6 +12,7 @@ use program::settings::{SettingFaults, Settings};
 
 use crate::config::{Config, Timing};
 use crate::keys::{ApiKey, file};
+use crate::signing::SigningKeys;
 use crate::store::DatabaseConfig;
 
 /// A commented configuration file.
@@ -37,14 +38,15 @@ pub struct CoordinatorSettings {
 pub fn read(mut settings: Settings<'_>) -> Result<CoordinatorSettings, SettingFaults> {
     let bind = settings.or("api", "bind", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 6120)));
     let keys = read_keys(&mut settings);
+    let signing_keys = read_signing_keys(&mut settings);
     let database = read_database(&mut settings);
     let registry = RegistrySettings::read(&mut settings);
     let timing = read_timing(&mut settings);
     let log = LogSettings::read(&mut settings);
-    let parts = keys.zip(database).zip(registry);
-    settings.finish(parts.map(|((keys, database), registry)| CoordinatorSettings {
+    let parts = keys.zip(signing_keys).zip(database).zip(registry);
+    settings.finish(parts.map(|(((keys, signing_keys), database), registry)| CoordinatorSettings {
         bind,
-        config: Config { database, keys, timing },
+        config: Config { database, keys, signing_keys, timing },
         registry,
         log,
     }))
@@ -61,6 +63,22 @@ fn read_keys(settings: &mut Settings<'_>) -> Option<Vec<ApiKey>> {
     };
     settings.refuse("api", "keys_file", &format!("{}: {fault}", path.display()));
     None
+}
+
+fn read_signing_keys(settings: &mut Settings<'_>) -> Option<SigningKeys> {
+    let Some(text) = settings.secret("access", "signing_keys") else {
+        let detail = "is required: signing_keys_file names a file with a line from `openssl rand -hex 32`, the same for \
+                      all coordinators";
+        settings.refuse("access", "signing_keys", detail);
+        return None;
+    };
+    match SigningKeys::parse(text.expose()) {
+        Ok(keys) => Some(keys),
+        Err(faults) => {
+            settings.refuse("access", "signing_keys", &faults.join("; "));
+            None
+        }
+    }
 }
 
 fn read_database(settings: &mut Settings<'_>) -> Option<DatabaseConfig> {
@@ -109,7 +127,12 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let keys = folder.path().join("keys");
         std::fs::write(&keys, "manager 0123456789abcdef\nworker fedcba9876543210\n").expect("writable");
-        let over = [("APPPROXY_API__KEYS_FILE".to_owned(), keys.display().to_string())];
+        let signing = folder.path().join("signing-keys");
+        std::fs::write(&signing, "ab".repeat(32)).expect("writable");
+        let over = [
+            ("APPPROXY_API__KEYS_FILE".to_owned(), keys.display().to_string()),
+            ("APPPROXY_ACCESS__SIGNING_KEYS_FILE".to_owned(), signing.display().to_string()),
+        ];
         let read = read(Settings::new("sample.toml", SAMPLE, over, &|path| std::fs::read(path))).expect("faultless");
         let timing = format!("{:?}", read.config.timing);
         assert_eq!(timing, format!("{:?}", Timing::default()), "the sample shows the defaults");
@@ -119,7 +142,7 @@ mod tests {
     fn an_empty_file_is_told_everything_that_it_lacks() {
         let faults =
             read(Settings::new("c.toml", "", [], &|path| std::fs::read(path))).expect_err("faulty").to_string();
-        for key in ["[api] keys_file", "[database] url", "[registry] endpoints"] {
+        for key in ["[api] keys_file", "[access] signing_keys", "[database] url", "[registry] endpoints"] {
             assert!(faults.contains(key), "{faults}");
         }
     }

@@ -26,15 +26,15 @@ use http::request::Parts;
 
 use credentials::{bearer_tokens, cookies_named};
 pub(crate) use credentials::{is_own_cookie, remove_credentials};
-pub(crate) use keys::PublicKeys;
+pub use keys::PublicKeys;
 pub(crate) use login::login_location;
-pub(crate) use rules::Rules;
+pub use rules::Rules;
 use same_site::{Page, is_from_own_page};
 pub(crate) use ticket::{RESERVED_PATH, TICKET_PATH};
 use verified::VerifiedTokens;
 
 /// Decides for all circuits of an edge.
-pub(crate) struct Authorizer {
+pub struct Authorizer {
     keys: Arc<PublicKeys>,
     /// The first makes cookies, all of them are read.
     cookie_keys: Vec<CookieKey>,
@@ -44,7 +44,7 @@ pub(crate) struct Authorizer {
 
 /// What a request showed that opens the circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pass {
+pub enum Pass {
     /// Nothing was needed.
     Free,
     /// A bearer token.
@@ -55,7 +55,7 @@ pub(crate) enum Pass {
 
 /// Why a request does not pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Denial {
+pub enum Denial {
     /// The client is at an address that the circuit does not allow.
     #[error("the address is in no range that the circuit allows")]
     Client,
@@ -74,13 +74,17 @@ pub(crate) enum Denial {
 
 impl Authorizer {
     /// Decides with these keys; there is at least one for cookies, or none is made and none is read.
-    pub(crate) fn new(keys: Arc<PublicKeys>, cookie_keys: Vec<CookieKey>, clock: SharedClock) -> Self {
+    #[must_use]
+    pub fn new(keys: Arc<PublicKeys>, cookie_keys: Vec<CookieKey>, clock: SharedClock) -> Self {
         Self { keys, cookie_keys, verified: VerifiedTokens::new(), clock }
     }
 
     /// Whether `request` from `ip` may use the circuit with these rules, which is reached by `scheme` at `host`, the value
     /// of its `Host` field.
-    pub(crate) fn authorize(
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn authorize(
         &self,
         rules: &Rules,
         request: &Parts,

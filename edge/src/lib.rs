@@ -19,7 +19,7 @@
 //! | `circuit` | what one circuit needs at run time, and the connections that it has open |
 //! | [`balance`] | which target gets the next request, and how often one is tried |
 //! | `health` | which targets work: what requests meet, and what probes find out |
-//! | `access` | who may use a circuit: tickets, cookies, bearer tokens, whose page asks |
+//! | [`access`] | who may use a circuit: tickets, cookies, bearer tokens, whose page asks |
 //! | `address`, `egress` | where a target is, and whether the edge may connect there |
 //! | `freshness` | how long ago what is served was confirmed, and whether that is too long |
 //! | `sync` | follows the registry, writes the table, says how far it is |
@@ -40,7 +40,7 @@
 //! * Nothing that [`run()`] starts outlives it, but for idle connections to targets (pingora's pool keeps those for at
 //!   most the idle time of a target connection) and for a last write of the snapshot that the disk does not take.
 
-mod access;
+pub mod access;
 mod address;
 mod api;
 mod backoff;

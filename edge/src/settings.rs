@@ -10,6 +10,7 @@ use entities::authority::{Authority, DomainFrontends, PortFrontends, PortRange, 
 use entities::host::HostName;
 use entities::ids::{AuthorityName, Port, WorkerId};
 use entities::target::TargetHost;
+use entities::token::CookieKey;
 use http::Uri;
 use program::log::LogSettings;
 use program::registry::RegistrySettings;
@@ -23,6 +24,9 @@ pub const SAMPLE: &str = include_str!("../sample.toml");
 
 /// The ports that circuits may get unless the file says otherwise.
 const DEFAULT_PORTS: &str = "30000-30999";
+
+/// Short secrets can be guessed: 32 bytes are 128 random bits in hexadecimal.
+const MIN_COOKIE_SECRET_BYTES: usize = 32;
 
 /// What the file says.
 #[derive(Debug, Clone)]
@@ -57,10 +61,12 @@ pub fn read(mut settings: Settings<'_>) -> Result<EdgeSettings, SettingFaults> {
     let config = base.map(|((((worker_id, authority), api_url), coordinator_url), key)| {
         Config::new(worker_id, authority, api_url.0, coordinator_url.0, key.expose().to_owned())
     });
+    let cookie_keys = read_cookie_keys(&mut settings);
     let over = Over::read(&mut settings);
     let log = LogSettings::read(&mut settings);
     let config = config.map(|config| Config {
         data_dir,
+        cookie_keys: cookie_keys.unwrap_or_else(|| config.cookie_keys.clone()),
         // Coordinators that use the edge's name must reach its API, not a circuit.
         api_names: api_url.and_then(|(_, host)| host).into_iter().collect(),
         ..over.over(config)
@@ -145,6 +151,19 @@ impl Over {
             ..config
         }
     }
+}
+
+/// What cookies are made with, if not with the worker key.
+fn read_cookie_keys(settings: &mut Settings<'_>) -> Option<Vec<CookieKey>> {
+    let secrets = settings.secret("access", "cookie_secrets")?;
+    let lines = secrets.expose().lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let secrets: Vec<&str> = lines.collect();
+    if secrets.is_empty() || secrets.iter().any(|secret| secret.len() < MIN_COOKIE_SECRET_BYTES) {
+        let detail = "must be lines of at least 32 bytes each; `openssl rand -hex 32` makes one";
+        settings.refuse("access", "cookie_secrets", detail);
+        return None;
+    }
+    Some(secrets.into_iter().map(CookieKey::derived_from).collect())
 }
 
 fn read_authority(settings: &mut Settings<'_>, traffic: SocketAddr) -> Option<Authority> {

@@ -19,8 +19,8 @@ use crate::limits::{MAX_ALLOWED_CLIENTS, MAX_ALLOWED_ORIGINS, MAX_LOGIN_URL_BYTE
 
 pub use origin::{Origin, OriginError};
 
-/// Who may use a circuit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Who may use a circuit. By default nobody who shows nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Access {
     /// Anybody who can reach the edge may use it, from the addresses in `allowed_clients`.
     pub public: bool,
@@ -50,27 +50,18 @@ fn is_false(value: &bool) -> bool {
     !*value
 }
 
-impl Default for Access {
-    fn default() -> Self {
-        Self {
-            public: true,
-            user_id: None,
-            allowed_clients: Vec::new(),
-            allowed_origins: Vec::new(),
-            allow_preflight: false,
-            forward_token: false,
-            login_url: None,
-        }
-    }
-}
-
 impl Access {
+    /// Anybody who can reach the edge.
+    #[must_use]
+    pub fn for_everybody() -> Self {
+        Self { public: true, ..Self::default() }
+    }
+
     /// Reads the field `access`.
     pub fn read(value: &Value, pointer: &str, faults: &mut Faults) -> Option<Self> {
         let mut fields = Fields::of(value, pointer, faults)?;
-        let default = Self::default();
         let access = Self {
-            public: fields.boolean("public", faults).unwrap_or(default.public),
+            public: fields.boolean("public", faults).unwrap_or_default(),
             user_id: fields.parse::<UserId>("user_id", faults),
             allowed_clients: read_list(&mut fields, "allowed_clients", MAX_ALLOWED_CLIENTS, parse_range, faults),
             allowed_origins: read_list(&mut fields, "allowed_origins", MAX_ALLOWED_ORIGINS, parse_origin, faults),

@@ -120,9 +120,17 @@ pub struct CircuitPatch {
     pub proxy_protocol: Option<Option<ProxyProtocol>>,
     /// New notes.
     pub labels: Option<BTreeMap<String, String>>,
+    /// Whether everything that was made to open the circuit ends, though its rules may stay as they are.
+    pub revokes: bool,
 }
 
 impl CircuitPatch {
+    /// Changes nothing, and ends everything that was made to open the circuit.
+    #[must_use]
+    pub fn revoking() -> Self {
+        Self { revokes: true, ..Self::default() }
+    }
+
     /// `spec` with this change.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use crate::circuit::Circuit;
 use crate::ids::{CircuitId, Generation, UserId};
 use crate::limits::MAX_TOKEN_BYTES;
 
-pub use keys::{CookieKey, KeyError, KeyId, PublicKey, SigningKey};
+pub use keys::{CookieKey, KeyError, KeyId, PublicKey, SigningKey, VerifyingKey};
 
 /// The kinds of tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,7 +85,7 @@ pub struct SignError(#[from] jsonwebtoken::errors::Error);
 /// Finds the key that a token names.
 pub trait KeyRing {
     /// A key that may have signed tokens of this kind.
-    fn find(&self, id: &KeyId) -> Option<jsonwebtoken::DecodingKey>;
+    fn find(&self, id: &KeyId) -> Option<VerifyingKey>;
 }
 
 // === impl TokenKind ===
@@ -193,7 +193,7 @@ pub fn verify(kind: TokenKind, token: &[u8], keys: &(impl KeyRing + ?Sized)) -> 
     }
     let id: KeyId = header.kid.as_deref().and_then(|kid| kid.parse().ok()).ok_or(TokenError::Malformed)?;
     let key = keys.find(&id).ok_or(TokenError::UnknownKey)?;
-    let claims = match jsonwebtoken::decode::<Claims>(token, &key, kind.validation()) {
+    let claims = match jsonwebtoken::decode::<Claims>(token, &key.0, kind.validation()) {
         Ok(decoded) => decoded.claims,
         Err(error) if matches!(error.kind(), ErrorKind::InvalidSignature) => return Err(TokenError::BadSignature),
         Err(_) => return Err(TokenError::Malformed),

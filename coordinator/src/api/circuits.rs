@@ -265,7 +265,7 @@ pub(super) fn closed(result: CloseResult) -> Response {
     }
 }
 
-fn circuit(status: StatusCode, view: &CircuitView) -> Response {
+pub(super) fn circuit(status: StatusCode, view: &CircuitView) -> Response {
     let mut response = json(status, view);
     if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", view.generation)) {
         response.headers_mut().insert(header::ETAG, tag);
@@ -287,7 +287,7 @@ fn if_match(headers: &HeaderMap) -> Result<Option<Generation>, Problem> {
     })
 }
 
-fn parse_name(segment: &str) -> Result<CircuitName, Problem> {
+pub(super) fn parse_name(segment: &str) -> Result<CircuitName, Problem> {
     let no_such = || Problem::new(StatusCode::NOT_FOUND, "no_such_circuit", "there is no such circuit");
     let decoded = percent_decode_str(segment).decode_utf8().map_err(|_| no_such())?;
     if let Ok(id) = decoded.parse() {

@@ -13,9 +13,9 @@ use warp::filters::BoxedFilter;
 use warp::reply::{Reply, Response};
 
 use super::problem::{FaultView, Problem};
-use super::{authorities, circuits, health, sessions, workers};
+use super::{access, authorities, circuits, health, sessions, workers};
 
-pub(super) use bodies::{ChangeCircuit, OpenCircuit, RegisterWorker, WorkerHeartbeat};
+pub(super) use bodies::{AskForTicket, AskForToken, ChangeCircuit, OpenCircuit, RegisterWorker, WorkerHeartbeat};
 
 /// The document, made from the types and the handlers.
 #[derive(OpenApi)]
@@ -29,6 +29,7 @@ pub(super) use bodies::{ChangeCircuit, OpenCircuit, RegisterWorker, WorkerHeartb
     ),
     tags(
         (name = "circuits", description = "One circuit is one routing rule: a way in, its targets, and the rules between"),
+        (name = "access", description = "What opens private circuits: tickets for browsers, tokens for programs"),
         (name = "sessions", description = "What ends with a session"),
         (name = "workers", description = "Edges come, say that they live, and go"),
         (name = "authorities", description = "Addresses that clients use, and their slots"),
@@ -41,6 +42,9 @@ pub(super) use bodies::{ChangeCircuit, OpenCircuit, RegisterWorker, WorkerHeartb
         circuits::show,
         circuits::change,
         circuits::close,
+        access::ticket,
+        access::token,
+        access::revoke,
         sessions::close_all,
         workers::list,
         workers::show,

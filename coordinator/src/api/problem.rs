@@ -145,6 +145,13 @@ impl From<CircuitError> for Problem {
             }
             CircuitError::Invalid(faults) => Self::invalid(&faults),
             CircuitError::TooLarge(_) => Self::invalid(&Faults::one("", FaultCode::TooLarge, detail)),
+            CircuitError::NotHttp => Self::new(StatusCode::CONFLICT, "not_http", detail),
+            CircuitError::OtherUser => Self::new(StatusCode::FORBIDDEN, "other_user", detail),
+            CircuitError::NoWayIn => Self::new(StatusCode::CONFLICT, "no_way_in", detail),
+            CircuitError::Sign(error) => {
+                tracing::error!(%error, "nothing can be signed");
+                Self::internal()
+            }
             CircuitError::Store(error) => error.into(),
         }
     }

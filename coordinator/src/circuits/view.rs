@@ -166,6 +166,13 @@ impl CircuitView {
                 detail: "anybody who can reach the edge may use this circuit".to_owned(),
             });
         }
+        if !spec.access.public && matches!(frontend, Frontend::Port { .. }) && spec.backend != Backend::Tcp {
+            warnings.push(WarningView {
+                code: "shared_cookies".to_owned(),
+                detail: "browsers share the cookies of applications between all ports of a host; a subdomain keeps them apart"
+                    .to_owned(),
+            });
+        }
         let has_weights = spec.targets.iter().any(|target| target.weight > 1);
         if has_weights && spec.load_balancing.strategy == Strategy::RoundRobin {
             warnings.push(WarningView {

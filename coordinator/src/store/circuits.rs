@@ -260,11 +260,11 @@ impl Store {
             Ok(changed) => changed,
             Err(faults) => return Ok(ChangeOutcome::Invalid(faults)),
         };
-        if changed == spec {
+        if changed == spec && !patch.revokes {
             return Ok(ChangeOutcome::Unchanged(StoredCircuit { row, status, health }));
         }
         let next_generation = to_column(generation.next().0);
-        let has_new_access = changed.access != spec.access;
+        let has_new_access = patch.revokes || changed.access != spec.access;
         let next = circuit::Model {
             spec: serde_json::to_value(&changed)?,
             generation: next_generation,

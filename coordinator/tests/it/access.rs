@@ -18,12 +18,15 @@ enum Takes {
 }
 
 /// Method, path, as the document writes it, and who may call.
-const ROUTES: [(&str, &str, &str, Takes); 18] = [
+const ROUTES: [(&str, &str, &str, Takes); 21] = [
     ("POST", "/v2/circuits", "/v2/circuits", Takes::Manager),
     ("GET", "/v2/circuits", "/v2/circuits", Takes::Reader),
     ("GET", "/v2/circuits/s1:app", "/v2/circuits/{circuit}", Takes::Reader),
     ("PATCH", "/v2/circuits/s1:app", "/v2/circuits/{circuit}", Takes::Manager),
     ("DELETE", "/v2/circuits/s1:app", "/v2/circuits/{circuit}", Takes::Manager),
+    ("POST", "/v2/circuits/s1:app/tickets", "/v2/circuits/{circuit}/tickets", Takes::Manager),
+    ("POST", "/v2/circuits/s1:app/tokens", "/v2/circuits/{circuit}/tokens", Takes::Manager),
+    ("DELETE", "/v2/circuits/s1:app/tokens", "/v2/circuits/{circuit}/tokens", Takes::Manager),
     ("DELETE", "/v2/sessions/s1", "/v2/sessions/{session_id}", Takes::Manager),
     ("GET", "/v2/workers", "/v2/workers", Takes::Reader),
     ("GET", "/v2/workers/w1", "/v2/workers/{worker_id}", Takes::Reader),
@@ -156,6 +159,7 @@ async fn neither_errors_nor_debug_output_tell_a_key() {
     let config = coordinator::config::Config {
         database: DatabaseConfig::own("postgres://user:database-password@host/name"),
         keys: crate::harness::keys(),
+        signing_keys: crate::harness::signing_keys(),
         timing: patient(),
     };
     let clock = ManualClock::at_ms(0);

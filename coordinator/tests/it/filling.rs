@@ -17,7 +17,7 @@ use testkit::wait::within;
 use tokio::sync::{Barrier, Notify};
 
 use crate::crashes::open_in_store;
-use crate::harness::{Ground, circuit, patient};
+use crate::harness::{Ground, circuit, patient, signing_keys};
 
 /// A registry in which the write of a circuit waits for that of another one.
 struct MeetingRegistry {
@@ -76,6 +76,7 @@ async fn an_empty_registry_is_filled_several_circuits_at_a_time_and_then_declare
         patient(),
         Metrics::new().unwrap(),
         installation_id,
+        signing_keys().public(),
         Arc::new(Notify::new()),
     );
     within("a round of reconcile", reconcile.round()).await.unwrap();

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use coordinator::config::{Config, Timing};
 use coordinator::keys::{ApiKey, Scope};
+use coordinator::signing::SigningKeys;
 use coordinator::store::{DatabaseConfig, Store};
 use coordinator::{Listeners, RunError};
 use entities::ids::{CircuitKey, Revision};
 use entities::registry::layout::{CircuitState, Layout};
 use entities::registry::memory::MemoryRegistry;
 use entities::registry::{Entry, Expected, Registry, Swap};
+use entities::token::SigningKey;
 use http::{HeaderMap, Method, header};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -101,9 +103,19 @@ pub(crate) fn keys() -> Vec<ApiKey> {
     ]
 }
 
-/// The smallest body that opens a circuit with a target.
+/// What the coordinators of a test sign with.
+pub(crate) fn signing_key() -> SigningKey {
+    SigningKey::from_seed([0x5e; 32])
+}
+
+pub(crate) fn signing_keys() -> SigningKeys {
+    SigningKeys::only(signing_key())
+}
+
+/// The smallest body that opens a circuit with a target for everybody.
 pub(crate) fn circuit(session: &str, service: &str) -> Value {
-    json!({"session_id": session, "service": service, "targets": [{"host": "10.0.0.5", "port": 8888}]})
+    json!({"session_id": session, "service": service, "targets": [{"host": "10.0.0.5", "port": 8888}],
+        "access": {"public": true}})
 }
 
 /// The same on a port of its own: this one, or any.
@@ -239,7 +251,7 @@ impl Coordinator {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let api = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let config = Config { database: ground.database(), keys, timing };
+        let config = Config { database: ground.database(), keys, signing_keys: signing_keys(), timing };
         let task = tokio::spawn(coordinator::run(
             config,
             Arc::new(ground.registry.clone()),

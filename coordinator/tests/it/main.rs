@@ -19,6 +19,7 @@ mod harness;
 mod listing;
 mod losing;
 mod opening;
+mod passes;
 mod reconcile;
 mod refused_ports;
 mod registration;

@@ -45,10 +45,10 @@ async fn created_answers_with_everything_there_is_to_know() {
                 {"host": "node-2", "port": 80, "weight": 1, "healthy": null},
             ],
             "load_balancing": {"strategy": "round_robin"}, "affinity": {"cookie": false},
-            "retries": {"idempotent": false, "attempts": 3}, "access": {"public": true, "user_id": "alice"},
+            "retries": {"idempotent": false, "attempts": 3}, "access": {"public": false, "user_id": "alice"},
             "timeouts": {}, "headers": {}, "labels": {"project": "atlas"},
             "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
-            "warnings": [{"code": "public", "detail": "anybody who can reach the edge may use this circuit"}],
+            "warnings": [],
         })
     );
     let created_at = opened["created_at"].as_str().unwrap();
@@ -156,7 +156,6 @@ async fn fields_whose_rule_is_not_enforced_are_refused() {
     for (pointer, field, value) in [
         ("/idle_timeout_s", "idle_timeout_s", json!(3_600)),
         ("/redeploy", "redeploy", json!("auto")),
-        ("/access/public", "access", json!({"public": false})),
         ("/backend", "backend", json!("traefik")),
     ] {
         let mut body = circuit("s1", "app");
@@ -177,6 +176,7 @@ async fn a_byte_stream_gets_a_port_and_a_url_that_says_what_it_speaks() {
         let body = json!({
             "session_id": "s1", "service": protocol, "protocol": protocol,
             "targets": [{"host": "10.0.0.1", "port": 22}], "timeouts": {"idle_s": 600},
+            "access": {"public": true},
         });
         let opened = coordinator.open(body).await;
         assert_eq!((&opened["backend"], &opened["timeouts"]), (&json!(backend), &json!({"idle_s": 600})), "{opened}");
@@ -191,7 +191,8 @@ async fn a_byte_stream_gets_a_port_and_a_url_that_says_what_it_speaks() {
 async fn a_change_that_the_backend_cannot_honour_is_refused_and_one_that_it_can_is_kept() {
     let coordinator = Coordinator::start(patient()).await;
     let _worker = FakeWorker::join(&coordinator, "w1").await;
-    let body = json!({"session_id": "s1", "service": "db", "protocol": "tcp", "targets": []});
+    let body = json!({"session_id": "s1", "service": "db", "protocol": "tcp", "targets": [],
+        "access": {"public": true}});
     let path = format!("/v2/circuits/{}", coordinator.open(body).await["key"].as_str().unwrap());
     let refused = coordinator.manager.patch(&path, json!({"headers": {"request": {"remove": ["cookie"]}}})).await;
     refused.expect_problem(400, "invalid_request");

@@ -19,6 +19,9 @@ pub const MANAGER_KEY: &str = "manager-key-of-the-cluster-81b0";
 /// Between coordinator and edges. Tests look for it where it must not be.
 pub const WORKER_KEY: &str = "worker-key-of-the-cluster-5fd2";
 
+/// What tickets and tokens are signed with.
+pub const SIGNING_KEY: &str = "b3e1d2c40f5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0";
+
 /// The domain of the authority.
 pub const DOMAIN: &str = "apps.test";
 
@@ -56,6 +59,7 @@ impl Files {
             }
         };
         write("keys", &format!("manager {MANAGER_KEY}\nworker {WORKER_KEY}\n"));
+        write("signing-keys", SIGNING_KEY);
         write("worker.key", WORKER_KEY);
         write("database-url", database_url);
         let registry = format!("[registry]\nendpoints = [\"{etcd}\"]\n");
@@ -63,7 +67,8 @@ impl Files {
         write(
             "coordinator.toml",
             &format!(
-                "[api]\nbind = \"{api}\"\nkeys_file = \"keys\"\n[database]\nurl_file = \"database-url\"\n{registry}\
+                "[api]\nbind = \"{api}\"\nkeys_file = \"keys\"\n\
+                 [access]\nsigning_keys_file = \"signing-keys\"\n[database]\nurl_file = \"database-url\"\n{registry}\
                  reconcile_interval_s = 2\n[circuits]\napply_timeout_ms = 30000\n[workers]\nlost_after_s = 60\n"
             ),
         );

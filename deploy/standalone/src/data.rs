@@ -35,6 +35,8 @@ pub struct Keys {
     pub read: String,
     /// Between the coordinator and the edge.
     pub worker: String,
+    /// Signs tickets and tokens of private circuits.
+    pub signing: String,
 }
 
 /// An open data folder; the lock ends with it.
@@ -75,6 +77,7 @@ impl Data {
             manager: load_or_make(&dir.join("api.key"))?,
             read: load_or_make(&dir.join("read.key"))?,
             worker: load_or_make(&dir.join("worker.key"))?,
+            signing: load_or_make(&dir.join("signing.keys"))?,
         };
         Ok(Self { dir, keys, _lock: lock })
     }
@@ -136,6 +139,7 @@ mod tests {
         let mode = |name: &str| std::fs::metadata(path.join(name)).expect("exists").permissions().mode() & 0o777;
         assert_eq!(mode("api.key"), 0o600);
         assert_eq!(mode("worker.key"), 0o600);
+        assert_eq!(mode("signing.keys"), 0o600);
         assert_eq!(mode(""), 0o700);
         let second = Data::open(&path).expect("opens again").keys().manager.clone();
         assert_eq!(first, second);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use coordinator::config::Timing;
 use coordinator::keys::{ApiKey, Scope};
+use coordinator::signing::SigningKeys;
 use coordinator::store::DatabaseConfig;
 use entities::authority::{Authority, DomainFrontends, PortFrontends, PortRange, Scheme};
 use entities::clock::SharedClock;
@@ -83,6 +84,9 @@ pub enum ServeError {
     /// The edge cannot run.
     #[error(transparent)]
     Edge(#[from] edge::RunError),
+    /// The keys of private circuits are none.
+    #[error("signing.keys in the data folder: {0}")]
+    Signing(String),
     /// A part of the program failed, which is a defect.
     #[error("a part of the program failed: {0}")]
     Part(#[from] tokio::task::JoinError),
@@ -169,7 +173,10 @@ fn coordinator_config(config: &Config) -> Result<coordinator::config::Config, Se
         ApiKey::new(config.keys.read.clone(), Scope::Read),
         ApiKey::new(config.keys.worker.clone(), Scope::Worker { authorities: vec![authority] }),
     ];
-    Ok(coordinator::config::Config { database: DatabaseConfig::own(&config.database_url), keys, timing: config.timing })
+    let signing_keys =
+        SigningKeys::parse(&config.keys.signing).map_err(|faults| ServeError::Signing(faults.join("; ")))?;
+    let database = DatabaseConfig::own(&config.database_url);
+    Ok(coordinator::config::Config { database, keys, signing_keys, timing: config.timing })
 }
 
 fn edge_config(config: &Config, api: SocketAddr, edge: SocketAddr) -> Result<edge::Config, ServeError> {

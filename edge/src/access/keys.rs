@@ -8,12 +8,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use entities::limits::MAX_SIGNING_KEYS;
-use entities::token::{KeyId, KeyRing, PublicKey};
-use jsonwebtoken::DecodingKey;
+use entities::token::{KeyId, KeyRing, PublicKey, VerifyingKey};
 
 /// The keys of an edge, which come and go while it runs.
 #[derive(Default)]
-pub(crate) struct PublicKeys {
+pub struct PublicKeys {
     current: ArcSwap<Keys>,
 }
 
@@ -34,7 +33,7 @@ impl PublicKeys {
     }
 
     /// These and no others; whether that is a change. Only one task changes keys.
-    pub(crate) fn replace(&self, keys: impl IntoIterator<Item = PublicKey>) -> bool {
+    pub fn replace(&self, keys: impl IntoIterator<Item = PublicKey>) -> bool {
         let by_id: BTreeMap<KeyId, PublicKey> = keys.into_iter().map(|key| (key.id(), key)).collect();
         self.set(by_id)
     }
@@ -73,8 +72,8 @@ impl PublicKeys {
 }
 
 impl KeyRing for Keys {
-    fn find(&self, id: &KeyId) -> Option<DecodingKey> {
-        self.by_id.get(id).map(PublicKey::decoding_key)
+    fn find(&self, id: &KeyId) -> Option<VerifyingKey> {
+        self.by_id.get(id).map(PublicKey::verifying_key)
     }
 }
 

@@ -13,7 +13,7 @@ use super::Denial;
 
 /// Who may use one circuit.
 #[derive(Debug)]
-pub(crate) struct Rules {
+pub struct Rules {
     /// Which circuit.
     pub(super) id: CircuitId,
     /// Which generation of the circuit wrote them.
@@ -31,7 +31,8 @@ pub(crate) struct Rules {
 
 impl Rules {
     /// The rules of `circuit`, if there are any.
-    pub(crate) fn of(circuit: &Circuit) -> Option<Box<Self>> {
+    #[must_use]
+    pub fn of(circuit: &Circuit) -> Option<Box<Self>> {
         let access = &circuit.access;
         if access.public && access.allowed_clients.is_empty() {
             return None;

@@ -30,7 +30,7 @@ impl Door {
         let clock = ManualClock::at_ms(1_790_000_000_000);
         let cookie_keys = vec![CookieKey::derived_from("new"), CookieKey::derived_from("old")];
         let authorizer = Authorizer::new(keys, cookie_keys, Arc::new(clock.clone()));
-        let mut access = Access { public: false, ..Access::default() };
+        let mut access = Access::default();
         change(&mut access);
         let circuit = Circuit {
             id: CircuitId::random(),
@@ -201,7 +201,7 @@ fn an_address_that_is_not_allowed_gets_nowhere_with_the_best_credential() {
     };
     assert_eq!(public("10.0.0.0/8").ask("GET", &[]), Err(Denial::Client));
     assert_eq!(public("192.0.2.0/24").ask("GET", &[]), Ok(Pass::Free));
-    let everybodys = Circuit { access: Access::default(), ..far.circuit };
+    let everybodys = Circuit { access: Access::for_everybody(), ..far.circuit };
     assert!(Rules::of(&everybodys).is_none());
 }
 

@@ -41,7 +41,7 @@ impl Changing {
             backend: Backend::Http,
             targets: Vec::new(),
             load_balancing: LoadBalancing { strategy },
-            access: entities::access::Access::default(),
+            access: entities::access::Access::for_everybody(),
             access_generation: entities::ids::Generation(1),
             traffic: Traffic::default(),
         };

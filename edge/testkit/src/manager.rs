@@ -73,11 +73,12 @@ impl Manager {
     }
 }
 
-/// The body that opens a circuit to `targets`.
+/// The body that opens a circuit to `targets` for everybody.
 pub fn circuit(session: &str, service: &str, mode: &str, targets: &[SocketAddr]) -> Value {
     let targets: Vec<Value> =
         targets.iter().map(|target| json!({"host": target.ip().to_string(), "port": target.port()})).collect();
-    json!({"session_id": session, "service": service, "frontend": {"mode": mode}, "targets": targets})
+    json!({"session_id": session, "service": service, "frontend": {"mode": mode}, "targets": targets,
+        "access": {"public": true}})
 }
 
 /// Host and port of a circuit's URL.

@@ -300,7 +300,7 @@ fn circuit(name: &str, frontend: Frontend, targets: Vec<Target>) -> Circuit {
         backend: Backend::Http,
         targets,
         load_balancing: LoadBalancing::default(),
-        access: Access::default(),
+        access: Access::for_everybody(),
         access_generation: Generation(1),
         traffic: Traffic::default(),
     }

@@ -132,6 +132,7 @@ fn read_changeable(fields: &mut Fields<'_>, faults: &mut Faults) -> CircuitPatch
         headers,
         proxy_protocol,
         labels,
+        revokes: false,
     }
 }
 

@@ -269,7 +269,7 @@ mod tests {
             backend: Backend::Http,
             targets: Vec::new(),
             load_balancing: LoadBalancing::default(),
-            access: Access::default(),
+            access: Access::for_everybody(),
             access_generation: Generation(2),
             traffic: Traffic::default(),
         }

@@ -51,6 +51,9 @@ pub struct SigningKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PublicKey([u8; SECRET_BYTES]);
 
+/// What a signature is verified with.
+pub struct VerifyingKey(pub(super) DecodingKey);
+
 /// Makes and reads cookies (HMAC-SHA-256, RFC 2104).
 #[derive(Clone)]
 pub struct CookieKey {
@@ -149,9 +152,9 @@ impl PublicKey {
         KeyId::of(&self.0)
     }
 
-    /// For the library.
-    pub fn decoding_key(&self) -> DecodingKey {
-        DecodingKey::from_ed_der(&self.0)
+    /// To verify with.
+    pub fn verifying_key(&self) -> VerifyingKey {
+        VerifyingKey(DecodingKey::from_ed_der(&self.0))
     }
 }
 
@@ -171,6 +174,12 @@ impl FromStr for PublicKey {
 impl fmt::Display for PublicKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&to_hex(&self.0))
+    }
+}
+
+impl KeyRing for [PublicKey] {
+    fn find(&self, id: &KeyId) -> Option<VerifyingKey> {
+        self.iter().find(|key| key.id() == *id).map(PublicKey::verifying_key)
     }
 }
 
@@ -201,9 +210,9 @@ impl CookieKey {
 }
 
 impl KeyRing for [CookieKey] {
-    fn find(&self, id: &KeyId) -> Option<DecodingKey> {
+    fn find(&self, id: &KeyId) -> Option<VerifyingKey> {
         let key = self.iter().find(|key| key.id == *id)?;
-        Some(DecodingKey::from_secret(&key.secret))
+        Some(VerifyingKey(DecodingKey::from_secret(&key.secret)))
     }
 }
 

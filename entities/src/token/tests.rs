@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use jsonwebtoken::DecodingKey;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -14,8 +13,8 @@ const NOW_S: i64 = 1_790_000_000;
 struct Ring(HashMap<KeyId, PublicKey>);
 
 impl KeyRing for Ring {
-    fn find(&self, id: &KeyId) -> Option<DecodingKey> {
-        self.0.get(id).map(PublicKey::decoding_key)
+    fn find(&self, id: &KeyId) -> Option<VerifyingKey> {
+        self.0.get(id).map(PublicKey::verifying_key)
     }
 }
 
@@ -143,7 +142,7 @@ fn whatever_is_tampered_with_does_not_pass() {
 fn a_public_key_is_no_secret_to_sign_with() {
     let key = key(1);
     let public = key.public();
-    let secret = jsonwebtoken::EncodingKey::from_secret(public.decoding_key().try_get_as_bytes().expect("bytes"));
+    let secret = jsonwebtoken::EncodingKey::from_secret(public.verifying_key().0.try_get_as_bytes().expect("bytes"));
     let cookie = encode(TokenKind::Cookie, &claims(TokenKind::Cookie), &public.id(), &secret).expect("signs");
     let header = json!({"typ": "appproxy-token+jwt", "alg": "HS256", "kid": public.id()});
     let forged = with_part(&cookie, 0, &base64(header.to_string().as_bytes()));

@@ -24,7 +24,8 @@ use uuid::Uuid;
     "retries": {"idempotent": true, "attempts": 3},
     "health_check": {"type": "http", "path": "/api", "interval_s": 5, "timeout_s": 2, "retries": 3,
                      "expected_status": [200], "grace_s": 60},
-    "access": {"public": true, "user_id": "alice"},
+    "access": {"public": false, "user_id": "alice", "allowed_clients": ["10.0.0.0/8"],
+               "allowed_origins": ["https://lab.example.org"], "login_url": "https://manager.example.org/open"},
     "timeouts": {"connect_ms": 3000, "first_byte_ms": 60000, "idle_s": 0},
     "headers": {"request": {"set": {"x-team": "atlas"}, "remove": ["dnt"]}},
     "proxy_protocol": "off",
@@ -188,10 +189,49 @@ struct HealthCheckBody {
 /// Who may use a circuit.
 #[derive(ToSchema)]
 struct AccessBody {
-    /// Anybody who can reach the edge may use it; only `true` yet.
+    /// Anybody who can reach the edge may use it, from the addresses in `allowed_clients`.
     public: Option<bool>,
     /// Whose it is. A released subdomain rests for everybody else.
     user_id: Option<String>,
+    /// If there are any, clients must be in one of these ranges, whatever they show: `10.0.0.5`, `10.0.0.0/8` or
+    /// `2001:db8::/32` for example. A private byte stream needs one.
+    #[schema(max_items = 64)]
+    allowed_clients: Option<Vec<String>>,
+    /// Pages of these origins may use the circuit with the cookie of its user, besides its own: `https://lab.example.org`
+    /// for example.
+    #[schema(max_items = 16)]
+    allowed_origins: Option<Vec<String>>,
+    /// Whether preflights of the circuit's own page and of `allowed_origins` pass without a credential, which browsers do
+    /// not send with them. Default: no.
+    allow_preflight: Option<bool>,
+    /// Whether the target gets the bearer token that opened the circuit. Default: no.
+    forward_token: Option<bool>,
+    /// Where browsers are sent that bring nothing that opens the circuit, with `circuit` (the key) and `redirect` (the path
+    /// that was asked for) added to the query.
+    #[schema(max_length = 1024)]
+    login_url: Option<String>,
+}
+
+/// What a ticket is for.
+#[derive(ToSchema)]
+#[schema(example = json!({"user": "alice", "redirect": "/lab/tree"}))]
+pub(crate) struct AskForTicket {
+    /// Who will use it. If the circuit belongs to a user it must be that one.
+    user: Option<String>,
+    /// Where it leads: a path of the circuit's own host; `/` by default.
+    #[schema(max_length = 2048)]
+    redirect: Option<String>,
+}
+
+/// What a token is for.
+#[derive(ToSchema)]
+#[schema(example = json!({"user": "alice", "expires_in_s": 3600}))]
+pub(crate) struct AskForToken {
+    /// Who will use it. If the circuit belongs to a user it must be that one.
+    user: Option<String>,
+    /// How long it works; an hour by default.
+    #[schema(minimum = 1, maximum = 31_536_000)]
+    expires_in_s: Option<u64>,
 }
 
 /// Time limits of a circuit; what is absent is as the edge is configured.

@@ -1,13 +1,13 @@
 //! What was configured as a secret is found nowhere else.
 
-use cluster::config::{MANAGER_KEY, WORKER_KEY};
+use cluster::config::{MANAGER_KEY, SIGNING_KEY, WORKER_KEY};
 use cluster::{Cluster, Options};
 use testkit::origin::Origin;
 use testkit::postgres::PASSWORD;
 
 use crate::circuits::{open, try_open};
 
-const SECRETS: [&str; 3] = [MANAGER_KEY, WORKER_KEY, PASSWORD];
+const SECRETS: [&str; 4] = [MANAGER_KEY, WORKER_KEY, SIGNING_KEY, PASSWORD];
 
 fn assert_clean(what: &str, bytes: &[u8]) {
     assert!(!bytes.is_empty(), "{what} is empty");

@@ -33,7 +33,7 @@ pub(crate) fn driver(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../apps").join(name)
 }
 
-fn chromium() -> String {
+pub(crate) fn chromium() -> String {
     std::env::var("APPPROXY_TEST_CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".to_owned())
 }
 

@@ -28,6 +28,7 @@ async fn a_proxy_without_descriptors_recovers_and_leaks_none() {
     let body = json!({
         "session_id": "s1", "service": "stream", "protocol": "tcp",
         "targets": [{"host": "127.0.0.1", "port": target.port()}],
+        "access": {"public": true},
     });
     let opened = program.manager.open(body).await;
     let port = u16::try_from(opened["frontend"]["port"].as_u64().unwrap()).unwrap();

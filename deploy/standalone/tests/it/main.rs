@@ -17,6 +17,7 @@ mod descriptors;
 mod grpc;
 mod harness;
 mod http2;
+mod neighbours;
 mod ports;
 mod program;
 mod replicas;

@@ -116,7 +116,8 @@ async fn open_and_close(
 }
 
 fn body(service: &str) -> serde_json::Value {
-    json!({"session_id": "s1", "service": service, "frontend": {"mode": "port"}, "targets": []})
+    json!({"session_id": "s1", "service": service, "frontend": {"mode": "port"}, "targets": [],
+        "access": {"public": true}})
 }
 
 /// The store is the truth about requests that were never answered.

@@ -161,6 +161,7 @@ async fn replicas_come_and_go_under_load_and_clients_notice_none_of_it() {
     let opened = manager
         .open(json!({
             "endpoint_id": "model", "app_mode": "inference", "service": "api",
+            "access": {"public": true},
             "targets": replicas.iter().map(|replica| json!({"host": "127.0.0.1", "port": replica.address.port()}))
                 .collect::<Value>(),
             "load_balancing": {"strategy": "weighted"}, "affinity": {"cookie": true}, "retries": {"idempotent": true},

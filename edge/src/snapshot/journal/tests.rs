@@ -22,7 +22,7 @@ fn circuit(number: u128, generation: u64) -> Versioned {
         backend: Backend::Http,
         targets: Vec::new(),
         load_balancing: LoadBalancing::default(),
-        access: Access::default(),
+        access: Access::for_everybody(),
         access_generation: Generation(1),
         traffic: Traffic::default(),
     };

@@ -26,7 +26,7 @@ fn circuit(name: &str, generation: u64) -> Versioned {
         backend: Backend::Http,
         targets: Vec::new(),
         load_balancing: LoadBalancing::default(),
-        access: Access::default(),
+        access: Access::for_everybody(),
         access_generation: Generation(1),
         traffic: Traffic::default(),
     };

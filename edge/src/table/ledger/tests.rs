@@ -48,7 +48,7 @@ fn open_of(authority: &str, name: &str, id: u128, generation: u64, port: u16) ->
         backend: Backend::Http,
         targets: Vec::new(),
         load_balancing: LoadBalancing::default(),
-        access: Access::default(),
+        access: Access::for_everybody(),
         access_generation: Generation(1),
         traffic: Traffic::default(),
     };
