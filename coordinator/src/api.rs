@@ -6,7 +6,10 @@
 mod auth;
 mod authorities;
 mod body;
+mod call;
+mod catalogue;
 mod circuits;
+mod front;
 mod health;
 mod openapi;
 mod problem;
@@ -21,6 +24,7 @@ use entities::clock::SharedClock;
 use entities::ids::InstallationId;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
+use tracing::{Instrument, Span};
 use warp::filters::BoxedFilter;
 use warp::reply::{Reply, Response};
 use warp::{Filter, Rejection};
@@ -34,6 +38,7 @@ use crate::store::Store;
 use crate::workers::Workers;
 use problem::Problem;
 
+pub(crate) use front::Front;
 pub use openapi::document as openapi_document;
 
 /// Everything that handlers use.
@@ -52,8 +57,7 @@ pub(crate) struct Api {
 type Handled = Result<Response, Problem>;
 
 /// All routes.
-pub(crate) fn routes(api: Arc<Api>) -> BoxedFilter<(Response,)> {
-    let metrics = api.metrics.clone();
+fn routes(api: Arc<Api>) -> BoxedFilter<(Response,)> {
     let resources = circuits::routes(&api)
         .or(sessions::routes(&api))
         .unify()
@@ -66,20 +70,7 @@ pub(crate) fn routes(api: Arc<Api>) -> BoxedFilter<(Response,)> {
         .or(openapi::routes())
         .unify()
         .boxed();
-    resources
-        .recover(recover)
-        .unify()
-        .map(move |response: Response| {
-            let class = match response.status().as_u16() {
-                200..=299 => "2xx",
-                300..=399 => "3xx",
-                400..=499 => "4xx",
-                _ => "5xx",
-            };
-            metrics.requests_total.with_label_values(&[class]).inc();
-            response
-        })
-        .boxed()
+    resources.recover(recover).unify().boxed()
 }
 
 /// What no route took.
@@ -105,6 +96,7 @@ fn answer(handled: Handled) -> Response {
 
 /// Runs a change to its end even if the client goes away halfway: what was begun is then whole, not for reconcile.
 async fn to_the_end(work: impl Future<Output = Handled> + Send + 'static) -> Handled {
+    let work = call::carry(work.instrument(Span::current()));
     match tokio::spawn(work).await {
         Ok(handled) => handled,
         Err(error) => {

@@ -2,10 +2,13 @@
 //!
 //! Invariant: every time span that the promises speak of is here, with its default from the design.
 
+pub mod api;
+
 use std::time::Duration;
 
 use crate::keys::ApiKey;
 use crate::store::DatabaseConfig;
+use api::ApiConfig;
 
 /// How a coordinator runs.
 #[derive(Debug, Clone)]
@@ -14,6 +17,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Who may call the API.
     pub keys: Vec<ApiKey>,
+    /// How the API is served.
+    pub api: ApiConfig,
     /// The spans below.
     pub timing: Timing,
 }

@@ -6,12 +6,16 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::refusals::Refusal;
+
 /// Handles to every metric. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
     /// Requests answered, by class of status.
     pub requests_total: IntCounterVec,
+    /// What the API turned away, by reason.
+    pub api_refusals_total: IntCounterVec,
     /// Circuits opened.
     pub circuits_opened_total: IntCounter,
     /// Circuits closed.
@@ -51,6 +55,14 @@ impl Metrics {
         for class in ["2xx", "3xx", "4xx", "5xx"] {
             requests_total.with_label_values(&[class]);
         }
+        let api_refusals_total = IntCounterVec::new(
+            Opts::new("appproxy_coordinator_api_refusals_total", "What the API turned away, by reason"),
+            &["reason"],
+        )?;
+        registry.register(Box::new(api_refusals_total.clone()))?;
+        for reason in Refusal::WORDS {
+            api_refusals_total.with_label_values(&[reason]);
+        }
         let apply_wait_seconds = Histogram::with_opts(
             HistogramOpts::new(
                 "appproxy_coordinator_apply_wait_seconds",
@@ -82,6 +94,7 @@ impl Metrics {
                 "Rounds of reconcile that refused to delete more than a tenth of the circuits",
             )?,
             requests_total,
+            api_refusals_total,
             apply_wait_seconds,
             workers,
             registry,

@@ -10,6 +10,7 @@ use program::log::LogSettings;
 use program::registry::RegistrySettings;
 use program::settings::{SettingFaults, Settings};
 
+use crate::config::api::{ApiConfig, ApiLimits};
 use crate::config::{Config, Timing};
 use crate::keys::{ApiKey, file};
 use crate::store::DatabaseConfig;
@@ -37,6 +38,7 @@ pub struct CoordinatorSettings {
 pub fn read(mut settings: Settings<'_>) -> Result<CoordinatorSettings, SettingFaults> {
     let bind = settings.or("api", "bind", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 6120)));
     let keys = read_keys(&mut settings);
+    let api = read_api(&mut settings);
     let database = read_database(&mut settings);
     let registry = RegistrySettings::read(&mut settings);
     let timing = read_timing(&mut settings);
@@ -44,7 +46,7 @@ pub fn read(mut settings: Settings<'_>) -> Result<CoordinatorSettings, SettingFa
     let parts = keys.zip(database).zip(registry);
     settings.finish(parts.map(|((keys, database), registry)| CoordinatorSettings {
         bind,
-        config: Config { database, keys, timing },
+        config: Config { database, keys, api, timing },
         registry,
         log,
     }))
@@ -61,6 +63,32 @@ fn read_keys(settings: &mut Settings<'_>) -> Option<Vec<ApiKey>> {
     };
     settings.refuse("api", "keys_file", &format!("{}: {fault}", path.display()));
     None
+}
+
+fn read_api(settings: &mut Settings<'_>) -> ApiConfig {
+    let default = ApiLimits::default();
+    let mut count = |key, default: usize, most| {
+        let default = u64::try_from(default).unwrap_or(most);
+        usize::try_from(settings.number("api", key, default, 1, most)).unwrap_or(usize::MAX)
+    };
+    let max_requests = count("max_requests", default.max_requests, 16_384);
+    let max_connections = count("max_connections", default.max_connections, 65_536);
+    let max_connections_per_client = count("max_connections_per_client", default.max_connections_per_client, 65_536);
+    let mut seconds = |key, default: Duration, least, most| {
+        Duration::from_secs(settings.number("api", key, default.as_secs(), least, most))
+    };
+    let limits = ApiLimits {
+        max_requests,
+        max_connections,
+        max_connections_per_client,
+        head_timeout: seconds("head_timeout_s", default.head_timeout, 1, 60),
+        body_timeout: seconds("body_timeout_s", default.body_timeout, 1, 60),
+        // More than `?wait_s=` and `apply_timeout_ms` may be.
+        request_timeout: seconds("request_timeout_s", default.request_timeout, 65, 600),
+        idle_timeout: seconds("idle_timeout_s", default.idle_timeout, 1, 3_600),
+        write_timeout: seconds("write_timeout_s", default.write_timeout, 1, 600),
+    };
+    ApiConfig { trusted_proxies: settings.list("api", "trusted_proxies").unwrap_or_default(), limits }
 }
 
 fn read_database(settings: &mut Settings<'_>) -> Option<DatabaseConfig> {

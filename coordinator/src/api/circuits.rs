@@ -98,8 +98,8 @@ pub(super) fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
             `body_too_large` or `incomplete_body`"),
         (status = 409, description = "`other_content`, `port_taken`, `port_resting`, `port_unavailable`, \
             `subdomain_taken` or `subdomain_resting`"),
-        (status = 503, description = "`no_authority`, `no_free_port`, `ports_refused` or `store_unavailable`; see \
-            `Retry-After`"),
+        (status = 503, description = "`no_authority`, `no_free_port`, `ports_refused`, `store_unavailable` or \
+            `overloaded`; see `Retry-After`"),
     )
 )]
 pub(super) async fn open(

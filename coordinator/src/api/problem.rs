@@ -35,6 +35,10 @@ pub(crate) struct Problem {
     retry_after_s: Option<u32>,
 }
 
+/// The code of a problem, for whoever handles its answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ProblemCode(pub(super) &'static str);
+
 /// One fault of a request.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes `entities::faults::Fault`, which knows nothing of OpenAPI")]
@@ -79,7 +83,7 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the coordinator failed; its log says how")
     }
 
-    fn retry_after(mut self, seconds: u32) -> Self {
+    pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_s = Some(seconds);
         self
     }
@@ -90,6 +94,7 @@ impl Reply for Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry_after_s = self.retry_after_s;
         let mut response = super::json(status, &self);
+        response.extensions_mut().insert(ProblemCode(self.code));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {

@@ -1,5 +1,6 @@
 //! Who may do what: every route is in the table, and every key is tried on every route.
 
+use coordinator::config::api::ApiConfig;
 use coordinator::store::DatabaseConfig;
 use http::header;
 use serde_json::{Value, json};
@@ -156,6 +157,7 @@ async fn neither_errors_nor_debug_output_tell_a_key() {
     let config = coordinator::config::Config {
         database: DatabaseConfig::own("postgres://user:database-password@host/name"),
         keys: crate::harness::keys(),
+        api: ApiConfig::default(),
         timing: patient(),
     };
     let clock = ManualClock::at_ms(0);

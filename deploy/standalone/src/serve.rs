@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coordinator::config::Timing;
+use coordinator::config::api::ApiConfig;
 use coordinator::keys::{ApiKey, Scope};
 use coordinator::store::DatabaseConfig;
 use entities::authority::{Authority, DomainFrontends, PortFrontends, PortRange, Scheme};
@@ -169,7 +170,12 @@ fn coordinator_config(config: &Config) -> Result<coordinator::config::Config, Se
         ApiKey::new(config.keys.read.clone(), Scope::Read),
         ApiKey::new(config.keys.worker.clone(), Scope::Worker { authorities: vec![authority] }),
     ];
-    Ok(coordinator::config::Config { database: DatabaseConfig::own(&config.database_url), keys, timing: config.timing })
+    Ok(coordinator::config::Config {
+        database: DatabaseConfig::own(&config.database_url),
+        keys,
+        api: ApiConfig::default(),
+        timing: config.timing,
+    })
 }
 
 fn edge_config(config: &Config, api: SocketAddr, edge: SocketAddr) -> Result<edge::Config, ServeError> {
