@@ -148,6 +148,9 @@ pub async fn run(
     let mut background = JoinSet::new();
     background.spawn(reconcile.clone().run());
     background.spawn(workers.clone().run());
+    if let Some(path) = config.api.keys_file.clone() {
+        background.spawn(keys::follow::run(path, Arc::clone(&keys), metrics.clone()));
+    }
     listeners.api.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listeners.api)?;
     let api = Api { keys, circuits, workers, reconcile, store, clock, timing, metrics, installation_id };

@@ -16,6 +16,8 @@ pub struct Metrics {
     pub requests_total: IntCounterVec,
     /// What the API turned away, by reason.
     pub api_refusals_total: IntCounterVec,
+    /// States of the file of API keys, by what became of them.
+    pub key_files_total: IntCounterVec,
     /// Circuits opened.
     pub circuits_opened_total: IntCounter,
     /// Circuits closed.
@@ -63,6 +65,14 @@ impl Metrics {
         for reason in Refusal::WORDS {
             api_refusals_total.with_label_values(&[reason]);
         }
+        let key_files_total = IntCounterVec::new(
+            Opts::new("appproxy_coordinator_key_files_total", "States of the file of API keys, by what became of them"),
+            &["result"],
+        )?;
+        registry.register(Box::new(key_files_total.clone()))?;
+        for result in ["accepted", "faulty", "unreadable"] {
+            key_files_total.with_label_values(&[result]);
+        }
         let apply_wait_seconds = Histogram::with_opts(
             HistogramOpts::new(
                 "appproxy_coordinator_apply_wait_seconds",
@@ -95,6 +105,7 @@ impl Metrics {
             )?,
             requests_total,
             api_refusals_total,
+            key_files_total,
             apply_wait_seconds,
             workers,
             registry,

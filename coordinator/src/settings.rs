@@ -38,7 +38,8 @@ pub struct CoordinatorSettings {
 pub fn read(mut settings: Settings<'_>) -> Result<CoordinatorSettings, SettingFaults> {
     let bind = settings.or("api", "bind", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 6120)));
     let keys = read_keys(&mut settings);
-    let api = read_api(&mut settings);
+    let (keys, keys_file) = keys.unzip();
+    let api = ApiConfig { keys_file, ..read_api(&mut settings) };
     let database = read_database(&mut settings);
     let registry = RegistrySettings::read(&mut settings);
     let timing = read_timing(&mut settings);
@@ -52,11 +53,11 @@ pub fn read(mut settings: Settings<'_>) -> Result<CoordinatorSettings, SettingFa
     }))
 }
 
-fn read_keys(settings: &mut Settings<'_>) -> Option<Vec<ApiKey>> {
+fn read_keys(settings: &mut Settings<'_>) -> Option<(Vec<ApiKey>, PathBuf)> {
     let path: PathBuf = settings.required("api", "keys_file")?;
     let fault = match std::fs::read_to_string(&path) {
         Ok(text) => match file::parse(&text) {
-            Ok(keys) => return Some(keys),
+            Ok(keys) => return Some((keys, path)),
             Err(faults) => faults.join("; "),
         },
         Err(error) => error.to_string(),
@@ -88,7 +89,11 @@ fn read_api(settings: &mut Settings<'_>) -> ApiConfig {
         idle_timeout: seconds("idle_timeout_s", default.idle_timeout, 1, 3_600),
         write_timeout: seconds("write_timeout_s", default.write_timeout, 1, 600),
     };
-    ApiConfig { trusted_proxies: settings.list("api", "trusted_proxies").unwrap_or_default(), limits }
+    ApiConfig {
+        trusted_proxies: settings.list("api", "trusted_proxies").unwrap_or_default(),
+        limits,
+        ..ApiConfig::default()
+    }
 }
 
 fn read_database(settings: &mut Settings<'_>) -> Option<DatabaseConfig> {

@@ -252,7 +252,9 @@ impl Workers {
     }
 
     fn asker(&self, api_url: &str, authority: &AuthorityName) -> Result<Asker, WorkerError> {
-        let secret = self.keys.worker_secret(authority).ok_or_else(|| WorkerError::NoKey(authority.clone()))?;
-        Ok(Asker::new(self.client.clone(), api_url, secret))
+        if self.keys.worker_secret(authority).is_none() {
+            return Err(WorkerError::NoKey(authority.clone()));
+        }
+        Ok(Asker::new(self.client.clone(), api_url, Arc::clone(&self.keys), authority.clone()))
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! Invariant: every handler but health and the OpenAPI document starts here.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, StatusCode, header};
 
-use super::Api;
 use super::problem::Problem;
-use crate::keys::Scope;
+use super::{Api, call};
+use crate::keys::{ApiKey, Scope};
 
 /// The header that clients of Backend.AI use.
 const TOKEN_HEADER: &str = "x-backendai-token";
@@ -20,16 +22,20 @@ fn secret(headers: &HeaderMap) -> Option<&str> {
 }
 
 impl Api {
-    fn scope(&self, headers: &HeaderMap) -> Result<&Scope, Problem> {
-        secret(headers).and_then(|secret| self.keys.scope_of(secret)).ok_or_else(|| {
+    fn key(&self, headers: &HeaderMap) -> Result<Arc<ApiKey>, Problem> {
+        let key = secret(headers).and_then(|secret| self.keys.find(secret)).ok_or_else(|| {
             let detail = "give an API key: Authorization: Bearer <key>";
             Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
-        })
+        })?;
+        if let Some(call) = call::current() {
+            call.note_key(Arc::clone(&key));
+        }
+        Ok(key)
     }
 
     /// Only managers.
     pub(super) fn check_manager(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        match self.scope(headers)? {
+        match self.key(headers)?.scope() {
             Scope::Manager => Ok(()),
             other => Err(wrong_scope(other, "manager")),
         }
@@ -37,7 +43,7 @@ impl Api {
 
     /// Managers and those who may look.
     pub(super) fn check_read(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        match self.scope(headers)? {
+        match self.key(headers)?.scope() {
             Scope::Manager | Scope::Read => Ok(()),
             other @ Scope::Worker { .. } => Err(wrong_scope(other, "manager or read")),
         }
@@ -45,7 +51,7 @@ impl Api {
 
     /// Only workers; the scope says of which authorities.
     pub(super) fn check_worker(&self, headers: &HeaderMap) -> Result<Scope, Problem> {
-        match self.scope(headers)? {
+        match self.key(headers)?.scope() {
             scope @ Scope::Worker { .. } => Ok(scope.clone()),
             other => Err(wrong_scope(other, "worker")),
         }

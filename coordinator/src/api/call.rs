@@ -2,7 +2,7 @@
 //!
 //! Invariant: whatever a handler does, tasks that it leaves behind included, can see the call that it is done for.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::request::Parts;
 use http::{HeaderMap, Method};
@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::addresses::Origin;
+use crate::keys::ApiKey;
 
 /// Where callers give an id of their own, the first one that is sane counts.
 const REQUEST_ID_HEADERS: [&str; 2] = ["x-request-id", "x-backendai-requestid"];
@@ -33,6 +34,7 @@ pub(super) struct Call {
     pub(super) origin: Origin,
     /// Until when its body must be there.
     pub(super) body_deadline: Instant,
+    key: OnceLock<Arc<ApiKey>>,
     /// Held for as long as anything is done for the call.
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -52,8 +54,20 @@ impl Call {
             path: head.uri.path().to_owned(),
             origin,
             body_deadline,
+            key: OnceLock::new(),
             _place: place,
         })
+    }
+
+    /// The caller has shown this key.
+    pub(super) fn note_key(&self, key: Arc<ApiKey>) {
+        // A handler that looks at the key twice finds the same one.
+        let _ = self.key.set(key);
+    }
+
+    /// The key that the caller has shown.
+    pub(super) fn key(&self) -> Option<&ApiKey> {
+        self.key.get().map(Arc::as_ref)
     }
 }
 

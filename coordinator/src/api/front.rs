@@ -24,6 +24,7 @@ use super::openapi::Document;
 use super::problem::{Problem, ProblemCode};
 use crate::addresses::Origin;
 use crate::config::api::ApiConfig;
+use crate::keys::ApiKey;
 use crate::metrics::Metrics;
 use crate::refusals::{Refusal, Refusals};
 
@@ -127,7 +128,9 @@ impl Front {
         let code = response.extensions().get::<ProblemCode>().map(|code| code.0);
         if let Some(refusal) = code.and_then(Refusal::of_code) {
             let template = route.map_or("none", |route| route.template.as_str());
-            self.refusals.note(refusal, call.origin.client, None, format_args!("{} {template}", call.method));
+            let key = call.key().map(ApiKey::label);
+            let detail = format_args!("{} {template}", call.method);
+            self.refusals.note(refusal, call.origin.client, key.as_deref(), detail);
         }
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::try_from(call.id.as_str()) {

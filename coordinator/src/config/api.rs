@@ -3,13 +3,16 @@
 //! Invariant: what callers can make grow or wait has its limit here, with its arithmetic.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::addresses::AddressRange;
 
 /// How the API is served.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ApiConfig {
+    /// The file that the keys are from; it is read again when it changes.
+    pub keys_file: Option<PathBuf>,
     /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
     pub trusted_proxies: Vec<AddressRange>,
     /// What callers may take.
@@ -49,12 +52,6 @@ impl ApiConfig {
     /// The addresses of this machine to itself.
     pub fn loopback() -> Vec<AddressRange> {
         [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].map(AddressRange::from).into()
-    }
-}
-
-impl Default for ApiConfig {
-    fn default() -> Self {
-        Self { trusted_proxies: Vec::new(), limits: ApiLimits::default() }
     }
 }
 

@@ -25,6 +25,7 @@ mod refused_ports;
 mod registration;
 mod request_ids;
 mod resting;
+mod rotation;
 mod schema;
 mod showing;
 mod target_health;

@@ -166,9 +166,9 @@ pub async fn run(
 fn coordinator_config(config: &Config) -> Result<coordinator::config::Config, ServeError> {
     let authority: AuthorityName = NAME.parse()?;
     let keys = vec![
-        ApiKey::new(config.keys.manager.clone(), Scope::Manager),
-        ApiKey::new(config.keys.read.clone(), Scope::Read),
-        ApiKey::new(config.keys.worker.clone(), Scope::Worker { authorities: vec![authority] }),
+        ApiKey::new(config.keys.manager.clone(), Scope::Manager).named("api.key"),
+        ApiKey::new(config.keys.read.clone(), Scope::Read).named("read.key"),
+        ApiKey::new(config.keys.worker.clone(), Scope::Worker { authorities: vec![authority] }).named("worker.key"),
     ];
     Ok(coordinator::config::Config {
         database: DatabaseConfig::own(&config.database_url),
