@@ -3,6 +3,7 @@
 //! Invariant: no handler touches the store or the registry, and no use case sees warp. Every answer that is not a
 //! success is a problem (RFC 9457) with a code that programs can match.
 
+mod audit;
 mod auth;
 mod authorities;
 mod body;
@@ -31,6 +32,7 @@ use warp::{Filter, Rejection};
 
 use crate::circuits::Circuits;
 use crate::config::Timing;
+use crate::config::api::ApiConfig;
 use crate::keys::ApiKeys;
 use crate::metrics::Metrics;
 use crate::reconcile::Reconcile;
@@ -50,6 +52,7 @@ pub(crate) struct Api {
     pub(crate) store: Store,
     pub(crate) clock: SharedClock,
     pub(crate) timing: Timing,
+    pub(crate) config: ApiConfig,
     pub(crate) metrics: Metrics,
     pub(crate) installation_id: InstallationId,
 }
@@ -94,14 +97,25 @@ fn answer(handled: Handled) -> Response {
     handled.unwrap_or_else(Reply::into_response)
 }
 
-/// Runs a change to its end even if the client goes away halfway: what was begun is then whole, not for reconcile.
+/// Runs a change to its end even if the client goes away halfway: what was begun is then whole, not for reconcile, and
+/// it is in the audit log.
 async fn to_the_end(work: impl Future<Output = Handled> + Send + 'static) -> Handled {
-    let work = call::carry(work.instrument(Span::current()));
-    match tokio::spawn(work).await {
+    let call = call::current();
+    let audited = {
+        let call = call.clone();
+        async move {
+            let handled = work.await;
+            audit::note(call.as_deref(), &handled);
+            handled
+        }
+    };
+    match tokio::spawn(call::carry(audited).instrument(Span::current())).await {
         Ok(handled) => handled,
         Err(error) => {
             tracing::error!(%error, "a request ended in a panic");
-            Err(Problem::internal())
+            let handled = Err(Problem::internal());
+            audit::note(call.as_deref(), &handled);
+            handled
         }
     }
 }

@@ -131,6 +131,7 @@ pub async fn run(
         Arc::clone(&clock),
         metrics.clone(),
         timing.worker_lost_after,
+        config.api.require_tls,
         Arc::clone(&nudge),
     );
     let reconcile = Reconcile::new(
@@ -153,8 +154,9 @@ pub async fn run(
     }
     listeners.api.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listeners.api)?;
-    let api = Api { keys, circuits, workers, reconcile, store, clock, timing, metrics, installation_id };
-    serve::serve(listener, Front::new(Arc::new(api), config.api), shutdown).await;
+    let api =
+        Api { keys, circuits, workers, reconcile, store, clock, timing, config: config.api, metrics, installation_id };
+    serve::serve(listener, Front::new(Arc::new(api)), shutdown).await;
     Ok(())
 }
 

@@ -91,6 +91,8 @@ fn read_api(settings: &mut Settings<'_>) -> ApiConfig {
     };
     ApiConfig {
         trusted_proxies: settings.list("api", "trusted_proxies").unwrap_or_default(),
+        metrics_allowed: settings.list("api", "metrics_allowed").unwrap_or_else(ApiConfig::loopback),
+        require_tls: settings.or("api", "require_tls", false),
         limits,
         ..ApiConfig::default()
     }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode, header};
 
+use super::Api;
+use super::call::{self, Call};
 use super::problem::Problem;
-use super::{Api, call};
+use crate::addresses::AddressRange;
 use crate::keys::{ApiKey, Scope};
 
 /// The header that clients of Backend.AI use.
@@ -47,6 +49,14 @@ impl Api {
             Scope::Manager | Scope::Read => Ok(()),
             other @ Scope::Worker { .. } => Err(wrong_scope(other, "manager or read")),
         }
+    }
+
+    /// Those who may look, and everybody at an address from which the metrics may be read.
+    pub(super) fn check_metrics(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let is_allowed = |call: Arc<Call>| {
+            call.origin.is_known && AddressRange::any_contains(&self.config.metrics_allowed, call.origin.client)
+        };
+        if call::current().is_some_and(is_allowed) { Ok(()) } else { self.check_read(headers) }
     }
 
     /// Only workers; the scope says of which authorities.

@@ -30,6 +30,8 @@ pub(super) struct Call {
     pub(super) id: String,
     pub(super) method: Method,
     pub(super) path: String,
+    /// The route as the document writes it, or `none`.
+    pub(super) route: Arc<str>,
     /// Whom it is from.
     pub(super) origin: Origin,
     /// Until when its body must be there.
@@ -44,6 +46,7 @@ pub(super) struct Call {
 impl Call {
     pub(super) fn new(
         head: &Parts,
+        route: Arc<str>,
         origin: Origin,
         body_deadline: Instant,
         place: Option<OwnedSemaphorePermit>,
@@ -52,6 +55,7 @@ impl Call {
             id: request_id(&head.headers),
             method: head.method.clone(),
             path: head.uri.path().to_owned(),
+            route,
             origin,
             body_deadline,
             key: OnceLock::new(),

@@ -2,6 +2,8 @@
 //!
 //! Invariant: read from the document alone, so a route that is not in it has no name and answers no other methods.
 
+use std::sync::Arc;
+
 use utoipa::openapi::OpenApi;
 
 /// Every route of the document.
@@ -12,7 +14,7 @@ pub(super) struct Catalogue(Vec<Route>);
 #[derive(Debug)]
 pub(super) struct Route {
     /// As the document writes it: `/v2/circuits/{circuit}`.
-    pub(super) template: String,
+    pub(super) template: Arc<str>,
     /// `GET, POST`, as `Allow` wants it (RFC 9110 §10.2.1).
     pub(super) methods: String,
 }
@@ -31,7 +33,7 @@ impl Catalogue {
             ];
             let methods: Vec<&str> =
                 methods.into_iter().filter(|(_, operation)| operation.is_some()).map(|(word, _)| word).collect();
-            Route { template: template.clone(), methods: methods.join(", ") }
+            Route { template: template.as_str().into(), methods: methods.join(", ") }
         });
         Self(routes.collect())
     }
@@ -64,7 +66,7 @@ mod tests {
     #[test]
     fn a_path_has_the_route_of_its_shape_and_that_has_its_methods() {
         let catalogue = Catalogue::new(&Document::openapi());
-        let found = |path| catalogue.find(path).map(|route| (route.template.as_str(), route.methods.as_str()));
+        let found = |path| catalogue.find(path).map(|route| (&*route.template, route.methods.as_str()));
         assert_eq!(found("/v2/circuits"), Some(("/v2/circuits", "GET, POST")));
         assert_eq!(found("/v2/circuits/s1:app"), Some(("/v2/circuits/{circuit}", "DELETE, GET, PATCH")));
         assert_eq!(found("/v2/workers/w1/heartbeat"), Some(("/v2/workers/{worker_id}/heartbeat", "POST")));

@@ -18,6 +18,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::{Reply, Response};
 
+use super::audit::{self, Change};
 use super::openapi::{ChangeCircuit, OpenCircuit};
 use super::problem::Problem;
 use super::query::Query;
@@ -260,8 +261,13 @@ pub(super) async fn close(api: Arc<Api>, headers: &HeaderMap, name: &str) -> Han
 /// `204` when no live worker serves it any more, else `202` with the ones that have not said.
 pub(super) fn closed(result: CloseResult) -> Response {
     match result {
-        CloseResult::Closed { .. } => StatusCode::NO_CONTENT.into_response(),
-        CloseResult::Pending { pending, .. } => json(StatusCode::ACCEPTED, &PendingView { pending }),
+        CloseResult::Closed { count } => {
+            audit::with(Change { closed: Some(count), ..Change::default() }, StatusCode::NO_CONTENT.into_response())
+        }
+        CloseResult::Pending { count, pending } => {
+            let response = json(StatusCode::ACCEPTED, &PendingView { pending });
+            audit::with(Change { closed: Some(count), ..Change::default() }, response)
+        }
     }
 }
 
@@ -270,7 +276,8 @@ fn circuit(status: StatusCode, view: &CircuitView) -> Response {
     if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", view.generation)) {
         response.headers_mut().insert(header::ETAG, tag);
     }
-    response
+    let change = Change { circuit: Some(view.key.clone()), generation: Some(view.generation), closed: None };
+    audit::with(change, response)
 }
 
 /// The generation that the caller saw (RFC 9110 §13.1.1): `"3"`, or `*` for any.

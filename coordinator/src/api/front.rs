@@ -46,8 +46,8 @@ pub(crate) struct Front {
 // === impl Front ===
 
 impl Front {
-    pub(crate) fn new(api: Arc<Api>, config: ApiConfig) -> Arc<Self> {
-        let metrics = api.metrics.clone();
+    pub(crate) fn new(api: Arc<Api>) -> Arc<Self> {
+        let (config, metrics) = (api.config.clone(), api.metrics.clone());
         Arc::new(Self {
             routes: super::routes(api),
             catalogue: Catalogue::new(&Document::openapi()),
@@ -73,17 +73,22 @@ impl Front {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (head, body) = request.into_parts();
-        let place = self.take_place(head.uri.path());
-        let is_refused = place.is_err();
+        let path = head.uri.path();
+        let (place, early) = match self.take_place(path) {
+            Ok(place) => (place, None),
+            Err(Overloaded) => (None, Some(overloaded())),
+        };
+        let route = self.catalogue.find(path).map_or_else(|| "none".into(), |route| Arc::clone(&route.template));
         let origin = Origin::of(peer, &head.headers, &self.config.trusted_proxies);
         let body_deadline = Instant::now() + self.config.limits.body_timeout;
-        let call = Call::new(&head, origin, body_deadline, place.ok().flatten());
+        let early =
+            if self.config.require_tls && !origin.is_secure && !is_health(path) { Some(tls_required()) } else { early };
+        let call = Call::new(&head, route, origin, body_deadline, place);
         let span = tracing::info_span!("call", request_id = %call.id);
         async {
-            let answered = if is_refused {
-                overloaded()
-            } else {
-                call::run(Arc::clone(&call), self.dispatch(Request::from_parts(head, body))).await
+            let answered = match early {
+                Some(problem) => problem.into_response(),
+                None => call::run(Arc::clone(&call), self.dispatch(Request::from_parts(head, body))).await,
             };
             self.finish(&call, answered)
         }
@@ -124,12 +129,10 @@ impl Front {
             _ => "5xx",
         };
         self.metrics.requests_total.with_label_values(&[class]).inc();
-        let route = self.catalogue.find(&call.path);
         let code = response.extensions().get::<ProblemCode>().map(|code| code.0);
         if let Some(refusal) = code.and_then(Refusal::of_code) {
-            let template = route.map_or("none", |route| route.template.as_str());
             let key = call.key().map(ApiKey::label);
-            let detail = format_args!("{} {template}", call.method);
+            let detail = format_args!("{} {}", call.method, call.route);
             self.refusals.note(refusal, call.origin.client, key.as_deref(), detail);
         }
         let headers = response.headers_mut();
@@ -138,7 +141,8 @@ impl Front {
         }
         // RFC 9110 §15.5.6: who is told that a method is not taken is told which ones are.
         if status == StatusCode::METHOD_NOT_ALLOWED
-            && let Some(methods) = route.and_then(|route| HeaderValue::try_from(route.methods.as_str()).ok())
+            && let Some(route) = self.catalogue.find(&call.path)
+            && let Ok(methods) = HeaderValue::try_from(route.methods.as_str())
         {
             headers.insert(header::ALLOW, methods);
         }
@@ -149,9 +153,15 @@ impl Front {
 /// All places are taken.
 struct Overloaded;
 
-fn overloaded() -> Response {
+fn overloaded() -> Problem {
     let detail = "too many requests at the same time";
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, Refusal::Overloaded.as_str(), detail).retry_after(1).into_response()
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, Refusal::Overloaded.as_str(), detail).retry_after(1)
+}
+
+/// Nothing is read of such a request, its key least of all: it has travelled in the open, and that must be noticed.
+fn tls_required() -> Problem {
+    let detail = "this API takes requests over TLS only";
+    Problem::new(StatusCode::FORBIDDEN, Refusal::TlsRequired.as_str(), detail)
 }
 
 fn is_health(path: &str) -> bool {

@@ -79,7 +79,8 @@ impl Modify for Everywhere {
                 if operation.security.is_none() {
                     responses
                         .insert("401".to_owned(), RefOr::T(Described::new("`unauthorized`: no key, or a wrong one")));
-                    let forbidden = "`wrong_scope`, `wrong_authority` or `no_worker_key`: the key may not do this";
+                    let forbidden = "`wrong_scope`, `wrong_authority` or `no_worker_key`: the key may not do this; \
+                        `tls_required`: plain HTTP is refused";
                     responses.insert("403".to_owned(), RefOr::T(Described::new(forbidden)));
                     let busy = "`overloaded` or `store_unavailable`; see `Retry-After`";
                     responses.entry("503".to_owned()).or_insert_with(|| RefOr::T(Described::new(busy)));

@@ -9,12 +9,16 @@ use std::time::Duration;
 use crate::addresses::AddressRange;
 
 /// How the API is served.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ApiConfig {
     /// The file that the keys are from; it is read again when it changes.
     pub keys_file: Option<PathBuf>,
     /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
     pub trusted_proxies: Vec<AddressRange>,
+    /// Who may read `/metrics` and `/status` without a key.
+    pub metrics_allowed: Vec<AddressRange>,
+    /// Whether plain HTTP is refused, from callers and to workers. Loopback is no exception.
+    pub require_tls: bool,
     /// What callers may take.
     pub limits: ApiLimits,
 }
@@ -47,6 +51,18 @@ pub const MAX_HEAD_BYTES: usize = 16 * 1024;
 pub const MAX_HEAD_FIELDS: usize = 64;
 
 // === impl ApiConfig ===
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self {
+            keys_file: None,
+            trusted_proxies: Vec::new(),
+            metrics_allowed: Self::loopback(),
+            require_tls: false,
+            limits: ApiLimits::default(),
+        }
+    }
+}
 
 impl ApiConfig {
     /// The addresses of this machine to itself.

@@ -9,6 +9,7 @@
 )]
 
 mod access;
+mod audit;
 mod changing;
 mod closing;
 mod contracts;
@@ -29,4 +30,5 @@ mod rotation;
 mod schema;
 mod showing;
 mod target_health;
+mod tls;
 mod waiting;
