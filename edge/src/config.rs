@@ -1,6 +1,6 @@
 //! What an edge is told from outside.
 //!
-//! Invariant: the worker key never appears in a log; [`Config`]'s `Debug` leaves it out.
+//! Invariant: worker keys never appear in a log; [`Config`]'s `Debug` leaves them out.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
@@ -40,6 +40,14 @@ pub struct Config {
     pub coordinator_url: String,
     /// Proves edge and coordinator to each other.
     pub worker_key: String,
+    /// Further keys that a coordinator may prove itself with.
+    pub accepted_keys: Vec<String>,
+    /// The file that `worker_key` is from; it is read again when it changes.
+    pub key_file: Option<PathBuf>,
+    /// The file that `accepted_keys` are from, one in a line; it is read again when it changes.
+    pub accepted_keys_file: Option<PathBuf>,
+    /// Whether coordinators are answered over TLS only.
+    pub requires_tls: bool,
     /// How long clients may take.
     pub client: ClientLimits,
     /// How often the coordinator hears from the edge.
@@ -125,6 +133,10 @@ impl Config {
             api_allowed: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
             coordinator_url,
             worker_key,
+            accepted_keys: Vec::new(),
+            key_file: None,
+            accepted_keys_file: None,
+            requires_tls: false,
             client: ClientLimits::default(),
             heartbeat_interval: Duration::from_secs(10),
             announce_time: Duration::ZERO,
@@ -188,6 +200,9 @@ impl fmt::Debug for Config {
             .field("api_names", &self.api_names)
             .field("api_allowed", &self.api_allowed)
             .field("coordinator_url", &self.coordinator_url)
+            .field("key_file", &self.key_file)
+            .field("accepted_keys_file", &self.accepted_keys_file)
+            .field("requires_tls", &self.requires_tls)
             .field("client", &self.client)
             .field("heartbeat_interval", &self.heartbeat_interval)
             .field("drain_time", &self.limits.drain)
