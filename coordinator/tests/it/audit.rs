@@ -15,16 +15,16 @@ use crate::harness::{Coordinator, Ground, MANAGER_KEY, READ_KEY, WORKER_KEY, cir
 
 /// What was logged on this thread, where all tasks of a test without `multi_thread` run.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    fn capture(level: LevelFilter) -> (Self, DefaultGuard) {
+    pub(crate) fn capture(level: LevelFilter) -> (Self, DefaultGuard) {
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt().json().with_max_level(level).with_writer(log.clone()).finish();
         (log, tracing::subscriber::set_default(subscriber))
     }
 
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 

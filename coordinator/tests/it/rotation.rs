@@ -1,6 +1,10 @@
 //! Keys are replaced while everything goes on: the file is read again, and nobody who holds an accepted key notices.
 
+use std::fs::Permissions;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,6 +12,9 @@ use coordinator::config::api::ApiConfig;
 use coordinator::keys::file;
 use testkit::wait::wait_until;
 
+use tracing::level_filters::LevelFilter;
+
+use crate::audit::Log;
 use crate::fake_worker::FakeWorker;
 use crate::harness::{Coordinator, Ground, MANAGER_KEY, WORKER_KEY, circuit, patient};
 
@@ -120,4 +127,45 @@ async fn a_key_of_which_only_the_digest_is_known_opens_what_its_scope_opens() {
     let coordinator = start(&path).await;
     let _worker = FakeWorker::join(&coordinator, "w1").await;
     coordinator.open(circuit("s1", "app")).await;
+}
+
+#[tokio::test]
+async fn a_file_that_others_may_read_is_warned_of_and_used() {
+    for (mode, is_warned_of) in [(0o600, false), (0o400, false), (0o640, true), (0o644, true)] {
+        let (log, _guard) = Log::capture(LevelFilter::WARN);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        write(&path, &[line("manager", MANAGER_KEY), line("worker", WORKER_KEY)]);
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let coordinator = start(&path).await;
+        wait_for_state(&coordinator, "accepted").await;
+        assert_eq!(log.text().contains("others may read"), is_warned_of, "{mode:o}: {}", log.text());
+        coordinator.manager.get("/v2/circuits").await.expect(200);
+    }
+}
+
+#[test]
+fn the_command_line_makes_a_line_for_a_key_from_standard_input_and_does_not_repeat_it() {
+    let hash = |key: &str, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_appproxy-coordinator"));
+        command
+            .args(["keys", "hash"])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut running = command.spawn().unwrap();
+        running.stdin.take().unwrap().write_all(key.as_bytes()).unwrap();
+        let ended = running.wait_with_output().unwrap();
+        let text = String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap();
+        assert!(!text.contains(key.trim()), "{text}");
+        (ended.status.code(), text)
+    };
+    let (code, text) = hash(&format!("{MANAGER_KEY}\n"), &["--scope", "read", "--name", "board"]);
+    let wanted = file::hashed_line("read", MANAGER_KEY, Some("board")).unwrap();
+    assert_eq!((code, text), (Some(0), format!("{wanted}\n")));
+    let (code, text) = hash(WORKER_KEY, &["--scope", "worker"]);
+    assert_eq!(code, Some(64), "{text}");
+    assert!(text.contains("a worker's key must stand here itself"), "{text}");
+    assert_eq!(hash("too-short", &[]).0, Some(64));
 }
