@@ -151,6 +151,7 @@ impl<S: AsyncWrite + Unpin, F: Fn(Refusal) + Unpin> AsyncWrite for Paced<S, F> {
 mod tests {
     use std::sync::Mutex;
 
+    use testkit::wait::within;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
@@ -177,10 +178,13 @@ mod tests {
             }
         };
         let reading = async { while paced.read_u8().await.is_ok() {} };
-        tokio::select! {
-            () = dripping => panic!("the writer cannot notice"),
-            () = reading => {}
-        }
+        let reading = async {
+            tokio::select! {
+                () = dripping => panic!("the writer cannot notice"),
+                () = reading => {}
+            }
+        };
+        within("the end of the connection", reading).await;
         assert!(began.elapsed() >= LIMIT, "{:?}", began.elapsed());
         assert_eq!(*noted.lock().expect("no panic"), [Refusal::HeadTimeout]);
     }
@@ -199,7 +203,7 @@ mod tests {
         assert!(idle.is_err(), "idleness is measured elsewhere: {idle:?}");
         client.write_all(b"h").await.expect("room");
         paced.read_u8().await.expect("the next head has its whole time");
-        let error = paced.read_u8().await.expect_err("too slow");
+        let error = within("the end", paced.read_u8()).await.expect_err("too slow");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(*noted.lock().expect("no panic"), [Refusal::HeadTimeout]);
     }
@@ -208,7 +212,7 @@ mod tests {
     async fn an_answer_that_is_not_taken_fails() {
         let (client, mut paced, pace, noted) = paced();
         let _answering = pace.begin_answer();
-        let error = paced.write_all(&[0; 65]).await.expect_err("nobody reads");
+        let error = within("the end", paced.write_all(&[0; 65])).await.expect_err("nobody reads");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(*noted.lock().expect("no panic"), [Refusal::WriteTimeout]);
         drop(client);
