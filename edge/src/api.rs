@@ -94,6 +94,7 @@ impl Endpoint {
 
 impl Api {
     /// Answers for the edge that `config` describes.
+    #[expect(clippy::too_many_arguments, reason = "each is another part of the edge; a struct would only repeat them")]
     pub(crate) fn new(
         config: &Config,
         keys: Arc<WorkerKeys>,
