@@ -12,7 +12,6 @@
 )]
 
 mod access;
-mod access;
 mod envelope;
 mod host;
 mod registry;

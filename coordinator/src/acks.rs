@@ -411,14 +411,18 @@ mod tests {
     use testkit::wait::wait_until;
 
     use super::*;
+    use crate::keys::{ApiKey, ApiKeys, Scope};
 
     #[tokio::test]
     async fn nobody_is_asked_any_more_when_the_last_holder_has_gone() {
         let port = DeadPort::hold();
         let acks = Acks::new();
         acks.set_epoch(Some(Epoch::random()));
-        let asker = Asker::new(reqwest::Client::new(), &format!("http://127.0.0.1:{}", port.port()), "key");
-        acks.follow("w1".parse().expect("valid"), "main".parse().expect("valid"), BootId::random(), asker);
+        let keys = Arc::new(ApiKeys::new(vec![ApiKey::new("key", Scope::Worker { authorities: Vec::new() })]));
+        let authority: AuthorityName = "main".parse().expect("valid");
+        let url = format!("http://127.0.0.1:{}", port.port());
+        let asker = Asker::new(reqwest::Client::new(), &url, keys, authority.clone());
+        acks.follow("w1".parse().expect("valid"), authority, BootId::random(), asker);
         let shared = Arc::downgrade(&acks.shared);
         drop(acks);
         wait_until("the end of the poller", async || shared.strong_count() == 0).await;

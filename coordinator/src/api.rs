@@ -4,10 +4,14 @@
 //! success is a problem (RFC 9457) with a code that programs can match.
 
 mod access;
+mod audit;
 mod auth;
 mod authorities;
 mod body;
+mod call;
+mod catalogue;
 mod circuits;
+mod front;
 mod health;
 mod openapi;
 mod problem;
@@ -22,12 +26,14 @@ use entities::clock::SharedClock;
 use entities::ids::InstallationId;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
+use tracing::{Instrument, Span};
 use warp::filters::BoxedFilter;
 use warp::reply::{Reply, Response};
 use warp::{Filter, Rejection};
 
 use crate::circuits::Circuits;
 use crate::config::Timing;
+use crate::config::api::ApiConfig;
 use crate::keys::ApiKeys;
 use crate::metrics::Metrics;
 use crate::reconcile::Reconcile;
@@ -35,6 +41,7 @@ use crate::store::Store;
 use crate::workers::Workers;
 use problem::Problem;
 
+pub(crate) use front::Front;
 pub use openapi::document as openapi_document;
 
 /// Everything that handlers use.
@@ -46,6 +53,7 @@ pub(crate) struct Api {
     pub(crate) store: Store,
     pub(crate) clock: SharedClock,
     pub(crate) timing: Timing,
+    pub(crate) config: ApiConfig,
     pub(crate) metrics: Metrics,
     pub(crate) installation_id: InstallationId,
 }
@@ -53,8 +61,7 @@ pub(crate) struct Api {
 type Handled = Result<Response, Problem>;
 
 /// All routes.
-pub(crate) fn routes(api: Arc<Api>) -> BoxedFilter<(Response,)> {
-    let metrics = api.metrics.clone();
+fn routes(api: Arc<Api>) -> BoxedFilter<(Response,)> {
     let resources = circuits::routes(&api)
         .or(access::routes(&api))
         .unify()
@@ -69,20 +76,7 @@ pub(crate) fn routes(api: Arc<Api>) -> BoxedFilter<(Response,)> {
         .or(openapi::routes())
         .unify()
         .boxed();
-    resources
-        .recover(recover)
-        .unify()
-        .map(move |response: Response| {
-            let class = match response.status().as_u16() {
-                200..=299 => "2xx",
-                300..=399 => "3xx",
-                400..=499 => "4xx",
-                _ => "5xx",
-            };
-            metrics.requests_total.with_label_values(&[class]).inc();
-            response
-        })
-        .boxed()
+    resources.recover(recover).unify().boxed()
 }
 
 /// What no route took.
@@ -106,13 +100,25 @@ fn answer(handled: Handled) -> Response {
     handled.unwrap_or_else(Reply::into_response)
 }
 
-/// Runs a change to its end even if the client goes away halfway: what was begun is then whole, not for reconcile.
+/// Runs a change to its end even if the client goes away halfway: what was begun is then whole, not for reconcile, and
+/// it is in the audit log.
 async fn to_the_end(work: impl Future<Output = Handled> + Send + 'static) -> Handled {
-    match tokio::spawn(work).await {
+    let call = call::current();
+    let audited = {
+        let call = call.clone();
+        async move {
+            let handled = work.await;
+            audit::note(call.as_deref(), &handled);
+            handled
+        }
+    };
+    match tokio::spawn(call::carry(audited).instrument(Span::current())).await {
         Ok(handled) => handled,
         Err(error) => {
             tracing::error!(%error, "a request ended in a panic");
-            Err(Problem::internal())
+            let handled = Err(Problem::internal());
+            audit::note(call.as_deref(), &handled);
+            handled
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: whatever is wrong with the configuration is said before anything is opened.
 
+use std::io::Read;
 use std::net::TcpListener;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,12 +12,16 @@ use entities::clock::SystemClock;
 use program::config_file::{ConfigCommand, ConfigFile, ConfigFileError};
 use program::{exit, stop, system};
 
+use crate::keys::file;
 use crate::settings::{self, CoordinatorSettings};
 use crate::store::StoreError;
 use crate::store::database::{self, SchemaStep};
 use crate::{Listeners, RunError};
 
 const PROGRAM: &str = "appproxy-coordinator";
+
+/// No key is longer.
+const MAX_KEY_BYTES: u64 = 4_096;
 
 /// The control plane of the App Proxy: a REST API that opens circuits, and keeps edges told of them.
 #[derive(Debug, Parser)]
@@ -36,6 +41,22 @@ enum Command {
     /// Print or check configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Make lines for the file of API keys.
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Read a key from standard input and print the line that has its digest instead.
+    Hash {
+        /// What the key may do: manager or read.
+        #[arg(long, value_name = "SCOPE", default_value = "manager")]
+        scope: String,
+        /// What the log calls it.
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -73,6 +94,7 @@ pub fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Config(command) => return command.run(PROGRAM, settings::SAMPLE, settings::read),
+        Command::Keys(KeysCommand::Hash { scope, name }) => return hash_key(&scope, name.as_deref()),
         Command::Serve(file) => runtime.block_on(serve(&file)),
         Command::Migrate(MigrateCommand::Up(file)) => runtime.block_on(migrate(&file)),
         Command::Migrate(MigrateCommand::Status(file)) => runtime.block_on(show_schema(&file)),
@@ -96,6 +118,21 @@ async fn serve(file: &ConfigFile) -> Result<(), CommandError> {
     crate::run(config, registry.open()?, layout, Arc::new(SystemClock), listeners, stop::on_signal()).await?;
     tracing::info!("coordinator stopped");
     Ok(())
+}
+
+/// On the command line a key would be seen by everybody on the machine.
+fn hash_key(scope: &str, name: Option<&str>) -> ExitCode {
+    let mut text = String::new();
+    match std::io::stdin().take(MAX_KEY_BYTES).read_to_string(&mut text) {
+        Ok(_) => match file::hashed_line(scope, text.trim(), name) {
+            Ok(line) => {
+                println!("{line}");
+                ExitCode::SUCCESS
+            }
+            Err(fault) => exit::usage(PROGRAM, &fault),
+        },
+        Err(error) => exit::failed(PROGRAM, &format!("the key cannot be read: {error}")),
+    }
 }
 
 fn openssl_version() -> &'static str {

@@ -2,11 +2,14 @@
 //!
 //! Invariant: every time span that the promises speak of is here, with its default from the design.
 
+pub mod api;
+
 use std::time::Duration;
 
 use crate::keys::ApiKey;
 use crate::signing::SigningKeys;
 use crate::store::DatabaseConfig;
+use api::ApiConfig;
 
 /// How a coordinator runs.
 #[derive(Debug, Clone)]
@@ -17,6 +20,8 @@ pub struct Config {
     pub keys: Vec<ApiKey>,
     /// What tickets and bearer tokens are signed with.
     pub signing_keys: SigningKeys,
+    /// How the API is served.
+    pub api: ApiConfig,
     /// The spans below.
     pub timing: Timing,
 }

@@ -4,7 +4,9 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `api` | warp filters, one file a resource: extract → use case → reply |
+//! | `serve` | the API's socket: connections and their limits |
+//! | `api` | warp filters, one file a resource: extract → use case → reply; `api/front` goes around each call |
+//! | `refusals`, [`addresses`] | what the API turns away; who the client behind proxies is |
 //! | [`circuits`] | use cases of circuits: open, change, close; waits for edges |
 //! | [`workers`] | use cases of workers: register, heartbeat, leave, lose |
 //! | [`acks`] | how far each worker is |
@@ -25,6 +27,7 @@
 //! * Time comes from a [`entities::clock::Clock`]; sockets and the shutdown signal come from the caller.
 
 pub mod acks;
+pub mod addresses;
 mod api;
 pub mod circuits;
 pub mod cli;
@@ -34,6 +37,8 @@ pub mod metrics;
 pub mod placement;
 pub mod publish;
 pub mod reconcile;
+mod refusals;
+mod serve;
 pub mod settings;
 pub mod signing;
 pub mod slots;
@@ -51,7 +56,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use acks::Acks;
-use api::Api;
+use api::{Api, Front};
 use circuits::Circuits;
 use config::Config;
 use keys::ApiKeys;
@@ -62,9 +67,6 @@ use store::{DatabaseConfig, Store, StoreError};
 use workers::{WorkerError, Workers};
 
 pub use api::openapi_document;
-
-/// How long requests that are under way may go on after the shutdown signal.
-const SHUTDOWN_DRAIN: Duration = Duration::from_secs(5);
 
 /// How long a coordinator that starts waits before it asks again for a database that is away.
 const DATABASE_RETRY: Duration = Duration::from_secs(1);
@@ -133,6 +135,7 @@ pub async fn run(
         Arc::clone(&clock),
         metrics.clone(),
         timing.worker_lost_after,
+        config.api.require_tls,
         Arc::clone(&nudge),
     );
     let reconcile = Reconcile::new(
@@ -151,8 +154,15 @@ pub async fn run(
     let mut background = JoinSet::new();
     background.spawn(reconcile.clone().run());
     background.spawn(workers.clone().run());
-    let api = Api { keys, circuits, workers, reconcile, store, clock, timing, metrics, installation_id };
-    serve(Arc::new(api), listeners, shutdown).await
+    if let Some(path) = config.api.keys_file.clone() {
+        background.spawn(keys::follow::run(path, Arc::clone(&keys), metrics.clone()));
+    }
+    listeners.api.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listeners.api)?;
+    let api =
+        Api { keys, circuits, workers, reconcile, store, clock, timing, config: config.api, metrics, installation_id };
+    serve::serve(listener, Front::new(Arc::new(api)), shutdown).await;
+    Ok(())
 }
 
 /// Opens the store; waits for a database that is away. `None` if `shutdown` came first.
@@ -169,23 +179,4 @@ async fn open_store(config: &DatabaseConfig, mut shutdown: watch::Receiver<bool>
             return Ok(None);
         }
     }
-}
-
-async fn serve(api: Arc<Api>, listeners: Listeners, mut shutdown: watch::Receiver<bool>) -> Result<(), RunError> {
-    listeners.api.set_nonblocking(true)?;
-    let listener = tokio::net::TcpListener::from_std(listeners.api)?;
-    let mut stopping = shutdown.clone();
-    let server = warp::serve(api::routes(api)).incoming(listener).graceful(async move {
-        // A signal that nobody can give any more counts as given.
-        let _ = stopping.wait_for(|is_down| *is_down).await;
-    });
-    let drained = async move {
-        let _ = shutdown.wait_for(|is_down| *is_down).await;
-        tokio::time::sleep(SHUTDOWN_DRAIN).await;
-    };
-    tokio::select! {
-        () = server.run() => {}
-        () = drained => tracing::warn!("some API requests did not end in time"),
-    }
-    Ok(())
 }

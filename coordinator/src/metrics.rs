@@ -6,12 +6,18 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::refusals::Refusal;
+
 /// Handles to every metric. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
     /// Requests answered, by class of status.
     pub requests_total: IntCounterVec,
+    /// What the API turned away, by reason.
+    pub api_refusals_total: IntCounterVec,
+    /// States of the file of API keys, by what became of them.
+    pub key_files_total: IntCounterVec,
     /// Circuits opened.
     pub circuits_opened_total: IntCounter,
     /// Circuits closed.
@@ -51,6 +57,22 @@ impl Metrics {
         for class in ["2xx", "3xx", "4xx", "5xx"] {
             requests_total.with_label_values(&[class]);
         }
+        let api_refusals_total = IntCounterVec::new(
+            Opts::new("appproxy_coordinator_api_refusals_total", "What the API turned away, by reason"),
+            &["reason"],
+        )?;
+        registry.register(Box::new(api_refusals_total.clone()))?;
+        for reason in Refusal::WORDS {
+            api_refusals_total.with_label_values(&[reason]);
+        }
+        let key_files_total = IntCounterVec::new(
+            Opts::new("appproxy_coordinator_key_files_total", "States of the file of API keys, by what became of them"),
+            &["result"],
+        )?;
+        registry.register(Box::new(key_files_total.clone()))?;
+        for result in ["accepted", "faulty", "unreadable"] {
+            key_files_total.with_label_values(&[result]);
+        }
         let apply_wait_seconds = Histogram::with_opts(
             HistogramOpts::new(
                 "appproxy_coordinator_apply_wait_seconds",
@@ -82,6 +104,8 @@ impl Metrics {
                 "Rounds of reconcile that refused to delete more than a tenth of the circuits",
             )?,
             requests_total,
+            api_refusals_total,
+            key_files_total,
             apply_wait_seconds,
             workers,
             registry,

@@ -10,6 +10,7 @@ use program::log::LogSettings;
 use program::registry::RegistrySettings;
 use program::settings::{SettingFaults, Settings};
 
+use crate::config::api::{ApiConfig, ApiLimits};
 use crate::config::{Config, Timing};
 use crate::keys::{ApiKey, file};
 use crate::signing::SigningKeys;
@@ -39,6 +40,8 @@ pub fn read(mut settings: Settings<'_>) -> Result<CoordinatorSettings, SettingFa
     let bind = settings.or("api", "bind", SocketAddr::from((Ipv4Addr::UNSPECIFIED, 6120)));
     let keys = read_keys(&mut settings);
     let signing_keys = read_signing_keys(&mut settings);
+    let (keys, keys_file) = keys.unzip();
+    let api = ApiConfig { keys_file, ..read_api(&mut settings) };
     let database = read_database(&mut settings);
     let registry = RegistrySettings::read(&mut settings);
     let timing = read_timing(&mut settings);
@@ -46,17 +49,17 @@ pub fn read(mut settings: Settings<'_>) -> Result<CoordinatorSettings, SettingFa
     let parts = keys.zip(signing_keys).zip(database).zip(registry);
     settings.finish(parts.map(|(((keys, signing_keys), database), registry)| CoordinatorSettings {
         bind,
-        config: Config { database, keys, signing_keys, timing },
+        config: Config { database, keys, signing_keys, api, timing },
         registry,
         log,
     }))
 }
 
-fn read_keys(settings: &mut Settings<'_>) -> Option<Vec<ApiKey>> {
+fn read_keys(settings: &mut Settings<'_>) -> Option<(Vec<ApiKey>, PathBuf)> {
     let path: PathBuf = settings.required("api", "keys_file")?;
     let fault = match std::fs::read_to_string(&path) {
         Ok(text) => match file::parse(&text) {
-            Ok(keys) => return Some(keys),
+            Ok(keys) => return Some((keys, path)),
             Err(faults) => faults.join("; "),
         },
         Err(error) => error.to_string(),
@@ -78,6 +81,38 @@ fn read_signing_keys(settings: &mut Settings<'_>) -> Option<SigningKeys> {
             settings.refuse("access", "signing_keys", &faults.join("; "));
             None
         }
+    }
+}
+
+fn read_api(settings: &mut Settings<'_>) -> ApiConfig {
+    let default = ApiLimits::default();
+    let mut count = |key, default: usize, most| {
+        let default = u64::try_from(default).unwrap_or(most);
+        usize::try_from(settings.number("api", key, default, 1, most)).unwrap_or(usize::MAX)
+    };
+    let max_requests = count("max_requests", default.max_requests, 16_384);
+    let max_connections = count("max_connections", default.max_connections, 65_536);
+    let max_connections_per_client = count("max_connections_per_client", default.max_connections_per_client, 65_536);
+    let mut seconds = |key, default: Duration, least, most| {
+        Duration::from_secs(settings.number("api", key, default.as_secs(), least, most))
+    };
+    let limits = ApiLimits {
+        max_requests,
+        max_connections,
+        max_connections_per_client,
+        head_timeout: seconds("head_timeout_s", default.head_timeout, 1, 60),
+        body_timeout: seconds("body_timeout_s", default.body_timeout, 1, 60),
+        // More than `?wait_s=` and `apply_timeout_ms` may be.
+        request_timeout: seconds("request_timeout_s", default.request_timeout, 65, 600),
+        idle_timeout: seconds("idle_timeout_s", default.idle_timeout, 1, 3_600),
+        write_timeout: seconds("write_timeout_s", default.write_timeout, 1, 600),
+    };
+    ApiConfig {
+        trusted_proxies: settings.list("api", "trusted_proxies").unwrap_or_default(),
+        metrics_allowed: settings.list("api", "metrics_allowed").unwrap_or_else(ApiConfig::loopback),
+        require_tls: settings.or("api", "require_tls", false),
+        limits,
+        ..ApiConfig::default()
     }
 }
 

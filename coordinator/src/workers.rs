@@ -33,6 +33,9 @@ pub enum WorkerError {
     /// No key that this worker could be asked with.
     #[error("no worker key is configured for authority {0}")]
     NoKey(AuthorityName),
+    /// The worker would have to be asked in the open.
+    #[error("api_url {0} is plain HTTP, and this coordinator requires TLS")]
+    PlainHttp(String),
     /// That run of the worker is not registered.
     #[error("this run of the worker is not registered")]
     NotRegistered,
@@ -60,6 +63,7 @@ pub struct Workers {
     clock: SharedClock,
     metrics: Metrics,
     lost_after: Duration,
+    requires_tls: bool,
     /// Wakes reconcile when something may have to be published or judged anew.
     nudge: Arc<Notify>,
 }
@@ -77,9 +81,10 @@ impl Workers {
         clock: SharedClock,
         metrics: Metrics,
         lost_after: Duration,
+        requires_tls: bool,
         nudge: Arc<Notify>,
     ) -> Self {
-        Self { store, acks, keys, client, clock, metrics, lost_after, nudge }
+        Self { store, acks, keys, client, clock, metrics, lost_after, requires_tls, nudge }
     }
 
     /// Takes up a worker.
@@ -113,7 +118,11 @@ impl Workers {
         if known_boot == boot_id || known.status == WorkerStatus::Lost {
             return Ok(());
         }
-        let asker = self.asker(&known.row.api_url, &known.authority)?;
+        let asker = match self.asker(&known.row.api_url, &known.authority) {
+            // Whoever is there will not be asked again either.
+            Err(WorkerError::PlainHttp(_)) => return Ok(()),
+            asker => asker?,
+        };
         match asker.ask_who().await {
             Ok(report) if report.boot_id == known_boot && report.worker_id == known.id => {
                 Err(WorkerError::IdInUse(known.id.clone()))
@@ -252,7 +261,13 @@ impl Workers {
     }
 
     fn asker(&self, api_url: &str, authority: &AuthorityName) -> Result<Asker, WorkerError> {
-        let secret = self.keys.worker_secret(authority).ok_or_else(|| WorkerError::NoKey(authority.clone()))?;
-        Ok(Asker::new(self.client.clone(), api_url, secret))
+        let is_https = api_url.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"));
+        if self.requires_tls && !is_https {
+            return Err(WorkerError::PlainHttp(api_url.to_owned()));
+        }
+        if self.keys.worker_secret(authority).is_none() {
+            return Err(WorkerError::NoKey(authority.clone()));
+        }
+        Ok(Asker::new(self.client.clone(), api_url, Arc::clone(&self.keys), authority.clone()))
     }
 }

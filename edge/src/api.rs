@@ -18,11 +18,11 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::freshness::Freshness;
+use crate::keys::WorkerKeys;
 use crate::metrics::Metrics;
 use crate::reply::{Problem, Reply};
 use crate::snapshot::Journal;
 use crate::sync::Position;
-use key::KeyCheck;
 use query::SyncQuery;
 
 /// Answers for one edge.
@@ -32,7 +32,8 @@ pub(crate) struct Api {
     authority: String,
     names: Vec<String>,
     allowed: Vec<IpAddr>,
-    key: KeyCheck,
+    keys: Arc<WorkerKeys>,
+    requires_tls: bool,
     position: watch::Receiver<Position>,
     journal: Option<Arc<Journal>>,
     freshness: Arc<Freshness>,
@@ -93,8 +94,10 @@ impl Endpoint {
 
 impl Api {
     /// Answers for the edge that `config` describes.
+    #[expect(clippy::too_many_arguments, reason = "each is another part of the edge; a struct would only repeat them")]
     pub(crate) fn new(
         config: &Config,
+        keys: Arc<WorkerKeys>,
         position: watch::Receiver<Position>,
         journal: Option<Arc<Journal>>,
         freshness: Arc<Freshness>,
@@ -108,7 +111,8 @@ impl Api {
             authority: config.authority.name.to_string(),
             names: config.api_names.iter().map(ToString::to_string).collect(),
             allowed: config.api_allowed.iter().map(IpAddr::to_canonical).collect(),
-            key: KeyCheck::new(&config.worker_key),
+            keys,
+            requires_tls: config.requires_tls,
             position,
             journal,
             freshness,
@@ -136,7 +140,9 @@ impl Api {
             }
             Endpoint::Metrics => self.metrics(),
             Endpoint::Status => self.status(),
-            Endpoint::Sync if !self.key.is_in(question.authorization, question.token) => {
+            // No listener of an edge ends TLS yet, so the question came in the open whoever asks.
+            Endpoint::Sync if self.requires_tls => Problem::TlsRequired.reply(false),
+            Endpoint::Sync if !key::is_in(&self.keys, question.authorization, question.token) => {
                 Problem::Unauthorized.reply(false)
             }
             Endpoint::Sync => match SyncQuery::parse(question.query) {

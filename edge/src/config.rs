@@ -1,6 +1,6 @@
 //! What an edge is told from outside.
 //!
-//! Invariant: the worker key never appears in a log; [`Config`]'s `Debug` leaves it out.
+//! Invariant: worker keys never appear in a log; [`Config`]'s `Debug` leaves them out.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
@@ -43,6 +43,14 @@ pub struct Config {
     pub worker_key: String,
     /// What cookies are made with: the first makes them, all are read. The edges of an authority have the same.
     pub cookie_keys: Vec<CookieKey>,
+    /// Further keys that a coordinator may prove itself with.
+    pub accepted_keys: Vec<String>,
+    /// The file that `worker_key` is from; it is read again when it changes.
+    pub key_file: Option<PathBuf>,
+    /// The file that `accepted_keys` are from, one in a line; it is read again when it changes.
+    pub accepted_keys_file: Option<PathBuf>,
+    /// Whether coordinators are answered over TLS only.
+    pub requires_tls: bool,
     /// How long clients may take.
     pub client: ClientLimits,
     /// How often the coordinator hears from the edge.
@@ -129,6 +137,10 @@ impl Config {
             coordinator_url,
             cookie_keys: vec![CookieKey::derived_from(&worker_key)],
             worker_key,
+            accepted_keys: Vec::new(),
+            key_file: None,
+            accepted_keys_file: None,
+            requires_tls: false,
             client: ClientLimits::default(),
             heartbeat_interval: Duration::from_secs(10),
             announce_time: Duration::ZERO,
@@ -193,6 +205,9 @@ impl fmt::Debug for Config {
             .field("api_allowed", &self.api_allowed)
             .field("coordinator_url", &self.coordinator_url)
             .field("cookie_keys", &self.cookie_keys)
+            .field("key_file", &self.key_file)
+            .field("accepted_keys_file", &self.accepted_keys_file)
+            .field("requires_tls", &self.requires_tls)
             .field("client", &self.client)
             .field("heartbeat_interval", &self.heartbeat_interval)
             .field("drain_time", &self.limits.drain)

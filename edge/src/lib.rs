@@ -25,6 +25,7 @@
 //! | `sync` | follows the registry, writes the table, says how far it is |
 //! | `snapshot` | what is served, on disk: for a start while the registry is away |
 //! | `api` | the worker API: health, metrics, status, sync |
+//! | `keys` | the worker keys, and their rotation |
 //! | `registration` | register, heartbeat and leave at the coordinator |
 //! | `presence` | the edge's own key in the registry |
 //! | `refusals` | what is turned away, counted and logged |
@@ -53,6 +54,7 @@ mod egress;
 mod freshness;
 mod head;
 mod health;
+mod keys;
 mod listen;
 mod metrics;
 mod presence;

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::health::{Health, Reports};
+use crate::keys::WorkerKeys;
 use crate::metrics::Metrics;
 
 /// How long the coordinator may take to answer.
@@ -35,7 +36,7 @@ const NEWS_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Registrar {
     http: reqwest::Client,
     worker_url: String,
-    key: String,
+    keys: Arc<WorkerKeys>,
     registration: Registration,
     heartbeat_interval: Duration,
     is_id_in_use: Arc<watch::Sender<bool>>,
@@ -68,6 +69,7 @@ impl Registrar {
     /// Speaks for the edge that `config` describes, and says whether another process has its id.
     pub(crate) fn new(
         config: &Config,
+        keys: Arc<WorkerKeys>,
         is_id_in_use: watch::Sender<bool>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, reqwest::Error> {
@@ -77,7 +79,7 @@ impl Registrar {
         Ok(Self {
             http,
             worker_url: format!("{coordinator}/v2/workers/{}", config.worker_id),
-            key: config.worker_key.clone(),
+            keys,
             registration: Registration {
                 boot_id: config.boot_id,
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -171,7 +173,7 @@ impl Registrar {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Verdict, CoordinatorError> {
-        let status = request.bearer_auth(&self.key).send().await?.status();
+        let status = request.bearer_auth(self.keys.own()).send().await?.status();
         match status {
             StatusCode::NOT_FOUND | StatusCode::CONFLICT => Ok(Verdict::Unknown(status)),
             _ if status.is_success() => Ok(Verdict::Accepted),

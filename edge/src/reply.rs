@@ -18,6 +18,8 @@ pub(crate) enum Problem {
     InvalidQuery,
     /// The worker key is missing or wrong.
     Unauthorized,
+    /// What was asked over plain HTTP is answered over TLS only.
+    TlsRequired,
     /// The client's address may not read this.
     AddressNotAllowed,
     /// Nothing is served at this address.
@@ -80,6 +82,9 @@ impl Problem {
             ),
             Self::Unauthorized => {
                 (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized", "The worker key is missing or wrong.")
+            }
+            Self::TlsRequired => {
+                (StatusCode::FORBIDDEN, "tls_required", "Forbidden", "This is answered over TLS only.")
             }
             Self::AddressNotAllowed => (
                 StatusCode::FORBIDDEN,

@@ -16,6 +16,7 @@ use crate::config::{Config, Listeners};
 use crate::egress::Egress;
 use crate::freshness::Freshness;
 use crate::health::Health;
+use crate::keys::WorkerKeys;
 use crate::listen::{DynamicPorts, EdgeProxy, TrafficPort};
 use crate::metrics::Metrics;
 use crate::presence::Presence;
@@ -60,7 +61,8 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let metrics = Arc::new(Metrics::new()?);
     let (in_use, is_id_in_use) = watch::channel(false);
-    let registrar = Registrar::new(&config, in_use, Arc::clone(&metrics))?;
+    let worker_keys = WorkerKeys::new(&config);
+    let registrar = Registrar::new(&config, Arc::clone(&worker_keys), in_use, Arc::clone(&metrics))?;
     let (snapshot, remembered) = open_snapshot(&config, &metrics).await?.unzip();
     let journal = snapshot.as_ref().map(Snapshot::journal);
     let table = Arc::new(Table::new());
@@ -74,6 +76,7 @@ pub async fn run(
 
     let api = Api::new(
         &config,
+        Arc::clone(&worker_keys),
         position,
         journal.clone(),
         Arc::clone(&freshness),
@@ -113,6 +116,7 @@ pub async fn run(
     let mut registering = JoinSet::new();
     registering.spawn(registrar.clone().run(health.clone()));
     registering.spawn(health.run());
+    registering.spawn(worker_keys.follow(config.key_file.clone(), config.accepted_keys_file.clone()));
     if config.has_worker_key_in_registry {
         registering.spawn(presence.clone().run());
     }

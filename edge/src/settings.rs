@@ -55,6 +55,16 @@ pub fn read(mut settings: Settings<'_>) -> Result<EdgeSettings, SettingFaults> {
     if key.is_none() {
         settings.refuse("coordinator", "key", "is required; key_file names a file with it");
     }
+    let accepted_keys = settings.secrets("coordinator", "accepted_keys");
+    let key_file: Option<PathBuf> = settings.optional("coordinator", "key_file");
+    let accepted_keys_file: Option<PathBuf> = settings.optional("coordinator", "accepted_keys_file");
+    let requires_tls = settings.or("coordinator", "require_tls", false);
+    for (section, key, url) in [("coordinator", "url", &coordinator_url), ("worker", "api_url", &api_url)] {
+        let is_plain = url.as_ref().is_some_and(|(url, _)| !url.starts_with("https://"));
+        if requires_tls && is_plain {
+            settings.refuse(section, key, "must be an https address with [coordinator] require_tls");
+        }
+    }
     let registry = RegistrySettings::read(&mut settings);
     let data_dir: Option<PathBuf> = settings.required("data", "dir");
     let base = worker_id.zip(authority).zip(api_url.clone()).zip(coordinator_url).zip(key);
@@ -66,7 +76,16 @@ pub fn read(mut settings: Settings<'_>) -> Result<EdgeSettings, SettingFaults> {
     let log = LogSettings::read(&mut settings);
     let config = config.map(|config| Config {
         data_dir,
-        cookie_keys: cookie_keys.unwrap_or_else(|| config.cookie_keys.clone()),
+        // While worker keys are exchanged, cookies of the one before are read.
+        cookie_keys: cookie_keys.unwrap_or_else(|| {
+            let secrets = std::iter::once(config.worker_key.as_str());
+            let accepted = accepted_keys.iter().map(|key| key.expose());
+            secrets.chain(accepted).map(CookieKey::derived_from).collect()
+        }),
+        accepted_keys: accepted_keys.iter().map(|key| key.expose().to_owned()).collect(),
+        key_file,
+        accepted_keys_file,
+        requires_tls,
         // Coordinators that use the edge's name must reach its API, not a circuit.
         api_names: api_url.and_then(|(_, host)| host).into_iter().collect(),
         ..over.over(config)
@@ -237,7 +256,7 @@ mod tests {
         // Every line that is commented out is a default, so turning all of them on changes nothing.
         let is_value = |line: &str| {
             let text = line.strip_prefix("# ")?;
-            let is_file = ["ca_file", "cert_file", "key_file", "user", "password_file"];
+            let is_file = ["ca_file", "cert_file", "key_file", "accepted_keys_file", "user", "password_file"];
             let (name, _) = text.split_once(" = ")?;
             let is_key = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
             (is_key && !is_file.contains(&name)).then(|| text.to_owned())
@@ -264,6 +283,33 @@ mod tests {
             let faults = read_text(SAMPLE, &[("APPPROXY_COORDINATOR__URL", url)]).expect_err("faulty");
             assert!(faults.contains("APPPROXY_COORDINATOR__URL: must be of the form"), "{url}: {faults}");
         }
+    }
+
+    #[test]
+    fn where_tls_is_required_every_plain_address_is_a_fault_of_its_line() {
+        let faults = read_text(SAMPLE, &[("APPPROXY_COORDINATOR__REQUIRE_TLS", "true")]).expect_err("faulty");
+        let line_of = |key: &str| 1 + SAMPLE.lines().position(|line| line.starts_with(key)).expect("in the sample");
+        for (section, key) in [("coordinator", "url"), ("worker", "api_url")] {
+            let place = format!("edge.toml:{}: [{section}] {key}: must be an https address", line_of(key));
+            assert!(faults.contains(&place), "{place} is missing in\n{faults}");
+        }
+        let strict = [
+            ("APPPROXY_COORDINATOR__REQUIRE_TLS", "true"),
+            ("APPPROXY_COORDINATOR__URL", "https://coordinator.internal"),
+            ("APPPROXY_WORKER__API_URL", "https://edge-1.internal:6130"),
+        ];
+        assert!(read_text(SAMPLE, &strict).expect("faultless").config.requires_tls);
+    }
+
+    #[test]
+    fn accepted_keys_stand_in_the_file_or_in_one_of_their_own_and_are_not_shown() {
+        let direct = read_text(SAMPLE, &[("APPPROXY_COORDINATOR__ACCEPTED_KEYS", "old-key,older-key")]).expect("valid");
+        assert_eq!(direct.config.accepted_keys, ["old-key", "older-key"]);
+        assert!(!format!("{:?}", direct.config).contains("old-key"));
+        let by_file = read_text(SAMPLE, &[("APPPROXY_COORDINATOR__ACCEPTED_KEYS_FILE", "/run/keys")]).expect("valid");
+        assert_eq!(by_file.config.accepted_keys, ["worker-key"]);
+        assert_eq!(by_file.config.accepted_keys_file, Some(PathBuf::from("/run/keys")));
+        assert_eq!(by_file.config.key_file, Some(PathBuf::from("/etc/appproxy/worker.key")));
     }
 
     #[test]

@@ -2,10 +2,13 @@
 //!
 //! Invariant: a question ends; it takes at most the time that the worker may hold it and [`GRACE`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use entities::ids::{Epoch, Revision};
+use entities::ids::{AuthorityName, Epoch, Revision};
 use entities::worker::SyncReport;
+
+use crate::keys::ApiKeys;
 
 /// Beyond the time that the worker may hold a question.
 const GRACE: Duration = Duration::from_secs(2);
@@ -22,6 +25,9 @@ pub enum AskError {
     /// The worker does not know our key, or is something else.
     #[error("the worker answered with status {0}")]
     Status(u16),
+    /// The key that both knew was taken away.
+    #[error("no worker key is configured for authority {0}")]
+    NoKey(AuthorityName),
     /// The answer does not read.
     #[error("the worker's answer does not read: {0}")]
     Malformed(#[from] serde_json::Error),
@@ -35,7 +41,8 @@ pub enum AskError {
 pub struct Asker {
     client: reqwest::Client,
     url: String,
-    secret: String,
+    keys: Arc<ApiKeys>,
+    authority: AuthorityName,
 }
 
 impl std::fmt::Debug for Asker {
@@ -45,9 +52,9 @@ impl std::fmt::Debug for Asker {
 }
 
 impl Asker {
-    /// Asks the worker whose API is at `api_url`, with the key that both know.
-    pub fn new(client: reqwest::Client, api_url: &str, secret: &str) -> Self {
-        Self { client, url: format!("{}/v2/sync", api_url.trim_end_matches('/')), secret: secret.to_owned() }
+    /// Asks the worker of `authority` whose API is at `api_url`, with the key that is the first one when it asks.
+    pub fn new(client: reqwest::Client, api_url: &str, keys: Arc<ApiKeys>, authority: AuthorityName) -> Self {
+        Self { client, url: format!("{}/v2/sync", api_url.trim_end_matches('/')), keys, authority }
     }
 
     /// Asks; the worker may wait for up to `hold` until it can say yes.
@@ -62,7 +69,8 @@ impl Asker {
     }
 
     async fn get(&self, url: &str, limit: Duration) -> Result<SyncReport, AskError> {
-        let mut response = self.client.get(url).bearer_auth(&self.secret).timeout(limit).send().await?;
+        let secret = self.keys.worker_secret(&self.authority).ok_or_else(|| AskError::NoKey(self.authority.clone()))?;
+        let mut response = self.client.get(url).bearer_auth(secret).timeout(limit).send().await?;
         if !response.status().is_success() {
             return Err(AskError::Status(response.status().as_u16()));
         }

@@ -2,11 +2,15 @@
 //!
 //! Invariant: every handler but health and the OpenAPI document starts here.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, StatusCode, header};
 
 use super::Api;
+use super::call::{self, Call};
 use super::problem::Problem;
-use crate::keys::Scope;
+use crate::addresses::AddressRange;
+use crate::keys::{ApiKey, Scope};
 
 /// The header that clients of Backend.AI use.
 const TOKEN_HEADER: &str = "x-backendai-token";
@@ -20,16 +24,20 @@ fn secret(headers: &HeaderMap) -> Option<&str> {
 }
 
 impl Api {
-    fn scope(&self, headers: &HeaderMap) -> Result<&Scope, Problem> {
-        secret(headers).and_then(|secret| self.keys.scope_of(secret)).ok_or_else(|| {
+    fn key(&self, headers: &HeaderMap) -> Result<Arc<ApiKey>, Problem> {
+        let key = secret(headers).and_then(|secret| self.keys.find(secret)).ok_or_else(|| {
             let detail = "give an API key: Authorization: Bearer <key>";
             Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
-        })
+        })?;
+        if let Some(call) = call::current() {
+            call.note_key(Arc::clone(&key));
+        }
+        Ok(key)
     }
 
     /// Only managers.
     pub(super) fn check_manager(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        match self.scope(headers)? {
+        match self.key(headers)?.scope() {
             Scope::Manager => Ok(()),
             other => Err(wrong_scope(other, "manager")),
         }
@@ -37,15 +45,23 @@ impl Api {
 
     /// Managers and those who may look.
     pub(super) fn check_read(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        match self.scope(headers)? {
+        match self.key(headers)?.scope() {
             Scope::Manager | Scope::Read => Ok(()),
             other @ Scope::Worker { .. } => Err(wrong_scope(other, "manager or read")),
         }
     }
 
+    /// Those who may look, and everybody at an address from which the metrics may be read.
+    pub(super) fn check_metrics(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let is_allowed = |call: Arc<Call>| {
+            call.origin.is_known && AddressRange::any_contains(&self.config.metrics_allowed, call.origin.client)
+        };
+        if call::current().is_some_and(is_allowed) { Ok(()) } else { self.check_read(headers) }
+    }
+
     /// Only workers; the scope says of which authorities.
     pub(super) fn check_worker(&self, headers: &HeaderMap) -> Result<Scope, Problem> {
-        match self.scope(headers)? {
+        match self.key(headers)?.scope() {
             scope @ Scope::Worker { .. } => Ok(scope.clone()),
             other => Err(wrong_scope(other, "worker")),
         }

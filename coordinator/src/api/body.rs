@@ -1,6 +1,7 @@
 //! Reads a request's JSON body.
 //!
-//! Invariant: never more than [`MAX_API_BODY_BYTES`] are held, whatever the client says or sends.
+//! Invariant: never more than [`MAX_API_BODY_BYTES`] are held, and never waited for longer than the call has time for,
+//! whatever the client says or sends.
 
 use bytes::Buf;
 use entities::faults::{FaultCode, Faults};
@@ -10,10 +11,20 @@ use http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::call;
 use super::problem::Problem;
+use crate::refusals::Refusal;
 
 /// Reads a whole body.
 pub(super) async fn read(body: impl Stream<Item = Result<impl Buf, warp::Error>>) -> Result<Vec<u8>, Problem> {
+    let Some(deadline) = call::current().map(|call| call.body_deadline) else { return collect(body).await };
+    tokio::time::timeout_at(deadline, collect(body)).await.unwrap_or_else(|_| {
+        let detail = "the body did not come in time";
+        Err(Problem::new(StatusCode::REQUEST_TIMEOUT, Refusal::BodyTimeout.as_str(), detail))
+    })
+}
+
+async fn collect(body: impl Stream<Item = Result<impl Buf, warp::Error>>) -> Result<Vec<u8>, Problem> {
     let mut body = std::pin::pin!(body);
     let mut collected = Vec::new();
     while let Some(chunk) = body.next().await {

@@ -18,6 +18,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::{Reply, Response};
 
+use super::audit::{self, Change};
 use super::openapi::{ChangeCircuit, OpenCircuit};
 use super::problem::Problem;
 use super::query::Query;
@@ -98,8 +99,8 @@ pub(super) fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
             `body_too_large` or `incomplete_body`"),
         (status = 409, description = "`other_content`, `port_taken`, `port_resting`, `port_unavailable`, \
             `subdomain_taken` or `subdomain_resting`"),
-        (status = 503, description = "`no_authority`, `no_free_port`, `ports_refused` or `store_unavailable`; see \
-            `Retry-After`"),
+        (status = 503, description = "`no_authority`, `no_free_port`, `ports_refused`, `store_unavailable` or \
+            `overloaded`; see `Retry-After`"),
     )
 )]
 pub(super) async fn open(
@@ -260,8 +261,13 @@ pub(super) async fn close(api: Arc<Api>, headers: &HeaderMap, name: &str) -> Han
 /// `204` when no live worker serves it any more, else `202` with the ones that have not said.
 pub(super) fn closed(result: CloseResult) -> Response {
     match result {
-        CloseResult::Closed { .. } => StatusCode::NO_CONTENT.into_response(),
-        CloseResult::Pending { pending, .. } => json(StatusCode::ACCEPTED, &PendingView { pending }),
+        CloseResult::Closed { count } => {
+            audit::with(Change { closed: Some(count), ..Change::default() }, StatusCode::NO_CONTENT.into_response())
+        }
+        CloseResult::Pending { count, pending } => {
+            let response = json(StatusCode::ACCEPTED, &PendingView { pending });
+            audit::with(Change { closed: Some(count), ..Change::default() }, response)
+        }
     }
 }
 
@@ -270,7 +276,8 @@ pub(super) fn circuit(status: StatusCode, view: &CircuitView) -> Response {
     if let Ok(tag) = HeaderValue::try_from(format!("\"{}\"", view.generation)) {
         response.headers_mut().insert(header::ETAG, tag);
     }
-    response
+    let change = Change { circuit: Some(view.key.clone()), generation: Some(view.generation), closed: None };
+    audit::with(change, response)
 }
 
 /// The generation that the caller saw (RFC 9110 §13.1.1): `"3"`, or `*` for any.

@@ -1,6 +1,7 @@
 //! `/health*`, `/status`, `/metrics`.
 //!
-//! Invariant: health needs no key and tells nothing but yes or no; the rest needs a key that may look.
+//! Invariant: health needs no key and tells nothing but yes or no; the rest needs a key that may look, or an address in
+//! `metrics_allowed`.
 
 use std::sync::Arc;
 
@@ -112,6 +113,8 @@ pub(super) async fn ready(api: &Api) -> Response {
 }
 
 /// Says how the coordinator is.
+///
+/// From the addresses in `metrics_allowed` without a key.
 #[utoipa::path(
     get,
     path = "/status",
@@ -119,7 +122,7 @@ pub(super) async fn ready(api: &Api) -> Response {
     responses((status = 200, description = "How it is", body = StatusView))
 )]
 pub(super) fn status(api: &Api, headers: &HeaderMap) -> Handled {
-    api.check_read(headers)?;
+    api.check_metrics(headers)?;
     let statuses = api.circuits.worker_statuses();
     let alive = statuses.iter().filter(|status| **status == WorkerStatus::Alive).count();
     let view = StatusView {
@@ -133,6 +136,8 @@ pub(super) fn status(api: &Api, headers: &HeaderMap) -> Handled {
 }
 
 /// Everything that is counted, in the text format of Prometheus.
+///
+/// From the addresses in `metrics_allowed` without a key.
 #[utoipa::path(
     get,
     path = "/metrics",
@@ -140,7 +145,7 @@ pub(super) fn status(api: &Api, headers: &HeaderMap) -> Handled {
     responses((status = 200, description = "The metrics", body = String, content_type = "text/plain"))
 )]
 pub(super) fn metrics(api: &Api, headers: &HeaderMap) -> Handled {
-    api.check_read(headers)?;
+    api.check_metrics(headers)?;
     let text = api.metrics.render().map_err(|error| {
         tracing::error!(%error, "metrics could not be rendered");
         Problem::internal()

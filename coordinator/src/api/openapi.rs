@@ -23,7 +23,8 @@ pub(super) use bodies::{AskForTicket, AskForToken, ChangeCircuit, OpenCircuit, R
     info(
         title = "App Proxy coordinator",
         description = "Opens, changes and closes circuits: ways in to the services of a cluster. Every answer that is \
-            not a success is a problem (RFC 9457) whose `code` programs can match. Fields whose rules are not \
+            not a success is a problem (RFC 9457) whose `code` programs can match, and every answer has an `X-Request-Id`: \
+            the caller's own, or a new one. Fields whose rules are not \
             enforced yet are refused with `not_supported`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
@@ -62,7 +63,7 @@ pub(super) use bodies::{AskForTicket, AskForToken, ChangeCircuit, OpenCircuit, R
     components(schemas(Problem, FaultView)),
     modifiers(&Everywhere)
 )]
-struct Document;
+pub(super) struct Document;
 
 /// What holds for every route.
 struct Everywhere;
@@ -82,8 +83,17 @@ impl Modify for Everywhere {
                 if operation.security.is_none() {
                     responses
                         .insert("401".to_owned(), RefOr::T(Described::new("`unauthorized`: no key, or a wrong one")));
-                    let forbidden = "`wrong_scope`, `wrong_authority` or `no_worker_key`: the key may not do this";
+                    let forbidden = "`wrong_scope`, `wrong_authority` or `no_worker_key`: the key may not do this; \
+                        `tls_required`: plain HTTP is refused";
                     responses.insert("403".to_owned(), RefOr::T(Described::new(forbidden)));
+                    let busy = "`overloaded` or `store_unavailable`; see `Retry-After`";
+                    responses.entry("503".to_owned()).or_insert_with(|| RefOr::T(Described::new(busy)));
+                    let slow = "`request_timeout`: the answer took too long; a change that was begun goes on";
+                    responses.insert("504".to_owned(), RefOr::T(Described::new(slow)));
+                }
+                if operation.request_body.is_some() {
+                    let late = "`body_timeout`: the body did not come in time";
+                    responses.insert("408".to_owned(), RefOr::T(Described::new(late)));
                 }
                 for (status, response) in responses.iter_mut() {
                     let RefOr::T(response) = response else { continue };

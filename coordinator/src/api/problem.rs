@@ -10,6 +10,7 @@ use warp::reply::{Reply, Response};
 
 use crate::circuits::CircuitError;
 use crate::placement::NoPlace;
+use crate::refusals::Refusal;
 use crate::store::{SlotRefusal, StoreError};
 use crate::workers::WorkerError;
 
@@ -34,6 +35,10 @@ pub(crate) struct Problem {
     #[serde(skip)]
     retry_after_s: Option<u32>,
 }
+
+/// The code of a problem, for whoever handles its answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ProblemCode(pub(super) &'static str);
 
 /// One fault of a request.
 #[derive(ToSchema)]
@@ -79,7 +84,15 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the coordinator failed; its log says how")
     }
 
-    fn retry_after(mut self, seconds: u32) -> Self {
+    pub(super) fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    pub(super) fn code(&self) -> &'static str {
+        self.code
+    }
+
+    pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_s = Some(seconds);
         self
     }
@@ -87,9 +100,10 @@ impl Problem {
 
 impl Reply for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = self.status();
         let retry_after_s = self.retry_after_s;
         let mut response = super::json(status, &self);
+        response.extensions_mut().insert(ProblemCode(self.code));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if status == StatusCode::UNAUTHORIZED {
@@ -181,6 +195,7 @@ impl From<WorkerError> for Problem {
             WorkerError::IdInUse(_) => Self::new(StatusCode::CONFLICT, "worker_id_in_use", detail),
             WorkerError::AuthorityDiffers(_) => Self::new(StatusCode::CONFLICT, "authority_differs", detail),
             WorkerError::NoKey(_) => Self::new(StatusCode::FORBIDDEN, "no_worker_key", detail),
+            WorkerError::PlainHttp(_) => Self::new(StatusCode::FORBIDDEN, Refusal::TlsRequired.as_str(), detail),
             WorkerError::NotRegistered => Self::new(StatusCode::CONFLICT, "not_registered", detail),
             WorkerError::Store(error) => error.into(),
         }

@@ -82,11 +82,12 @@ pub(super) fn routes(api: &Arc<Api>) -> BoxedFilter<(Response,)> {
         .then(|id: String, api: Arc<Api>, headers: HeaderMap, body| async move {
             answer(heartbeat(&api, &headers, &id, body).await)
         });
-    let leave = item.and(warp::delete()).and(with_api(api)).and(warp::query::<Vec<(String, String)>>()).then(
-        |id: String, api: Arc<Api>, headers: HeaderMap, pairs| async move {
-            answer(leave(&api, &headers, &id, pairs).await)
-        },
-    );
+    let leave =
+        item.and(warp::delete()).and(with_api(api)).and(warp::query::<Vec<(String, String)>>()).then(
+            |id: String, api: Arc<Api>, headers: HeaderMap, pairs| async move {
+                answer(leave(api, &headers, &id, pairs).await)
+            },
+        );
     list.or(show).unify().or(register).unify().or(heartbeat).unify().or(leave).unify().boxed()
 }
 
@@ -209,7 +210,7 @@ pub(super) async fn heartbeat(
         (status = 404, description = "`no_such_worker`: the name is none"),
     )
 )]
-pub(super) async fn leave(api: &Api, headers: &HeaderMap, id: &str, pairs: Vec<(String, String)>) -> Handled {
+pub(super) async fn leave(api: Arc<Api>, headers: &HeaderMap, id: &str, pairs: Vec<(String, String)>) -> Handled {
     let scope = api.check_worker(headers)?;
     let id = parse_id(id)?;
     let mut query = Query::new(pairs);
@@ -217,9 +218,12 @@ pub(super) async fn leave(api: &Api, headers: &HeaderMap, id: &str, pairs: Vec<(
     query.finish()?;
     if let Some(known) = api.workers.find(&id).await? {
         check_authority(&scope, &known.authority)?;
-        api.workers.leave(&id, boot_id).await?;
     }
-    Ok(StatusCode::NO_CONTENT.into_response())
+    to_the_end(async move {
+        api.workers.leave(&id, boot_id).await?;
+        Ok(StatusCode::NO_CONTENT.into_response())
+    })
+    .await
 }
 
 fn check_authority(scope: &Scope, authority: &AuthorityName) -> Result<(), Problem> {

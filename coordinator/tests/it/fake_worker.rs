@@ -41,6 +41,8 @@ pub(crate) struct FakeWorker {
 struct Shared {
     registry: MemoryRegistry,
     key: &'static str,
+    /// What the coordinator has shown last.
+    presented: watch::Sender<String>,
     behaviour: watch::Sender<Behaviour>,
     /// The highest revision that was asked for.
     asked: watch::Sender<Revision>,
@@ -59,6 +61,8 @@ struct Behaviour {
     refused_ports: HashSet<u16>,
     refused_circuits: HashSet<(CircuitKey, Generation)>,
     is_silent: bool,
+    /// The keys that it takes from coordinators.
+    accepted_keys: Vec<&'static str>,
 }
 
 #[derive(Deserialize)]
@@ -96,6 +100,7 @@ impl FakeWorker {
     pub(crate) async fn start(ground: &Ground, id: &str, authority: Authority) -> Self {
         let id: WorkerId = id.parse().unwrap();
         let boot_id = BootId::random();
+        let key = if authority.name.as_str() == "other" { OTHER_WORKER_KEY } else { WORKER_KEY };
         let behaviour = Behaviour {
             says_id: id.clone(),
             says_boot_id: boot_id,
@@ -104,10 +109,12 @@ impl FakeWorker {
             refused_ports: HashSet::new(),
             refused_circuits: HashSet::new(),
             is_silent: false,
+            accepted_keys: vec![key],
         };
         let shared = Arc::new(Shared {
             registry: ground.registry.clone(),
-            key: if authority.name.as_str() == "other" { OTHER_WORKER_KEY } else { WORKER_KEY },
+            key,
+            presented: watch::Sender::new(String::new()),
             behaviour: watch::Sender::new(behaviour),
             asked: watch::Sender::new(Revision::default()),
             asked_times: AtomicUsize::new(0),
@@ -162,10 +169,19 @@ impl FakeWorker {
         self.report(coordinator, Vec::new()).await
     }
 
+    /// A heartbeat with another key than its own.
+    pub(crate) async fn heartbeat_with(&self, coordinator: &Coordinator, key: &'static str) -> Reply {
+        self.beat(coordinator, key, Vec::new()).await
+    }
+
     /// A heartbeat with news about targets.
     pub(crate) async fn report(&self, coordinator: &Coordinator, targets: Vec<TargetReport>) -> Reply {
+        self.beat(coordinator, self.shared.key, targets).await
+    }
+
+    async fn beat(&self, coordinator: &Coordinator, key: &'static str, targets: Vec<TargetReport>) -> Reply {
         let body = to_value(Heartbeat { boot_id: self.boot_id, circuits: 3, connections: 5, targets }).unwrap();
-        coordinator.caller(Some(self.shared.key)).post(&format!("/v2/workers/{}/heartbeat", self.id), body).await
+        coordinator.caller(Some(key)).post(&format!("/v2/workers/{}/heartbeat", self.id), body).await
     }
 
     pub(crate) async fn leave(&self, coordinator: &Coordinator) -> Reply {
@@ -206,6 +222,17 @@ impl FakeWorker {
     /// Whether questions are answered with an error.
     pub(crate) fn be_silent(&self, is_silent: bool) {
         self.behave(|behaviour| behaviour.is_silent = is_silent);
+    }
+
+    /// From now on it takes these keys from coordinators.
+    pub(crate) fn accept_keys(&self, keys: &[&'static str]) {
+        self.behave(|behaviour| behaviour.accepted_keys = keys.to_vec());
+    }
+
+    /// Waits until the coordinator shows `key`.
+    pub(crate) async fn is_shown(&self, key: &str) {
+        let mut presented = self.shared.presented.subscribe();
+        within("the key", presented.wait_for(|presented| *presented == format!("Bearer {key}"))).await.unwrap();
     }
 
     pub(crate) fn answer_as(&self, id: &WorkerId, boot_id: BootId) {
@@ -249,7 +276,10 @@ impl Shared {
         let count = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         let _in_flight = InFlight(&self.in_flight);
         self.most_in_flight.fetch_max(count, Ordering::SeqCst);
-        if headers.get("authorization").is_none_or(|value| *value != format!("Bearer {}", self.key)) {
+        let presented = headers.get("authorization").map_or("", |value| value.to_str().unwrap());
+        self.presented.send_replace(presented.to_owned());
+        let accepted = self.behaviour.borrow().accepted_keys.clone();
+        if !accepted.iter().any(|key| presented == format!("Bearer {key}")) {
             return StatusCode::UNAUTHORIZED.into_response();
         }
         if let Some(revision) = question.revision {

@@ -1,9 +1,10 @@
 //! A coordinator inside of the test, and callers of its API.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use coordinator::config::api::{ApiConfig, ApiLimits};
 use coordinator::config::{Config, Timing};
 use coordinator::keys::{ApiKey, Scope};
 use coordinator::signing::SigningKeys;
@@ -248,10 +249,20 @@ impl Coordinator {
     }
 
     pub(crate) async fn start_with(ground: Ground, timing: Timing, keys: Vec<ApiKey>) -> Self {
+        Self::start_api(ground, timing, keys, ApiConfig::default()).await
+    }
+
+    /// Starts one with limits of its own.
+    pub(crate) async fn start_limited(limits: ApiLimits) -> Self {
+        Self::start_api(Ground::new(), patient(), keys(), ApiConfig { limits, ..ApiConfig::default() }).await
+    }
+
+    pub(crate) async fn start_api(ground: Ground, timing: Timing, keys: Vec<ApiKey>, api_config: ApiConfig) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let api = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        let config = Config { database: ground.database(), keys, signing_keys: signing_keys(), timing };
+        let config =
+            Config { database: ground.database(), keys, signing_keys: signing_keys(), api: api_config, timing };
         let task = tokio::spawn(coordinator::run(
             config,
             Arc::new(ground.registry.clone()),
@@ -266,6 +277,11 @@ impl Coordinator {
         let nobody = coordinator.caller(None);
         wait_until("a coordinator", async || nobody.get("/health/readyz").await.status == 200).await;
         coordinator
+    }
+
+    /// Where its API listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.manager.base.strip_prefix("http://").unwrap().parse().unwrap()
     }
 
     /// Ends it as SIGTERM does.

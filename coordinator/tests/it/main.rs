@@ -9,6 +9,7 @@
 )]
 
 mod access;
+mod audit;
 mod changing;
 mod closing;
 mod contracts;
@@ -16,6 +17,7 @@ mod crashes;
 mod fake_worker;
 mod filling;
 mod harness;
+mod limits;
 mod listing;
 mod losing;
 mod opening;
@@ -23,8 +25,11 @@ mod passes;
 mod reconcile;
 mod refused_ports;
 mod registration;
+mod request_ids;
 mod resting;
+mod rotation;
 mod schema;
 mod showing;
 mod target_health;
+mod tls;
 mod waiting;

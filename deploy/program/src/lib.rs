@@ -7,6 +7,7 @@
 //! | [`settings`] | reads a configuration file and the environment over it; every fault at once, with its line |
 //! | [`registry`] | the section `[registry]`, and the registry that it describes |
 //! | [`config_file`] | `config sample` and `config check`, and reading the file that `--config` names |
+//! | [`follow`] | small files that may be replaced while a program runs |
 //! | [`log`] | what is logged, and where to |
 //! | [`exit`] | how a program begins, and the codes that it ends with |
 //! | [`stop`] | SIGTERM and SIGINT |
@@ -19,6 +20,7 @@
 
 pub mod config_file;
 pub mod exit;
+pub mod follow;
 pub mod log;
 pub mod registry;
 pub mod settings;

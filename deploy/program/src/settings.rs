@@ -54,6 +54,12 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// The secrets of a file that has one in each line; empty lines and those that begin with `#` have none.
+pub fn lines_of_secrets(text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim);
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
+}
+
 /// Reads the file of a secret.
 pub type ReadFile<'a> = &'a dyn Fn(&Path) -> std::io::Result<Vec<u8>>;
 
@@ -176,7 +182,36 @@ impl<'a> Settings<'a> {
         }
     }
 
+    /// A list of secrets: `key` itself, or the lines of the file that `<key>_file` names. Empty when neither is there.
+    pub fn secrets(&mut self, section: &'static str, key: &'static str) -> Vec<Secret> {
+        let direct = self.take(section, key);
+        let by_file = self.take_named(section, format!("{key}_file"));
+        let texts = match (direct, by_file) {
+            (Some(value), Some(_)) => {
+                self.fault(value.origin, section, key, &format!("give {key} or {key}_file, not both"));
+                Vec::new()
+            }
+            (Some(value), None) => value.items().into_iter().map(str::to_owned).collect(),
+            (None, Some(value)) => {
+                let text = self.read_secret_file(section, key, &value);
+                text.map(|text| lines_of_secrets(&text)).unwrap_or_default()
+            }
+            (None, None) => Vec::new(),
+        };
+        texts.into_iter().map(Secret).collect()
+    }
+
     fn secret_file(&mut self, section: &'static str, key: &'static str, value: &Value) -> Option<Secret> {
+        let text = self.read_secret_file(section, key, value)?.trim().to_owned();
+        if text.is_empty() {
+            let path = value.scalar().unwrap_or_default();
+            self.fault_named(value.origin, section, &format!("{key}_file"), &format!("{path} is empty"));
+            return None;
+        }
+        Some(Secret(text))
+    }
+
+    fn read_secret_file(&mut self, section: &'static str, key: &'static str, value: &Value) -> Option<String> {
         let path = value.scalar().unwrap_or_default().to_owned();
         let content = match (self.read_file)(Path::new(&path)) {
             Ok(bytes) if bytes.len() <= MAX_SECRET_BYTES => {
@@ -185,17 +220,11 @@ impl<'a> Settings<'a> {
             Ok(_) => Err(format!("has more than {MAX_SECRET_BYTES} bytes")),
             Err(error) => Err(error.to_string()),
         };
-        match content.map(|text| text.trim().to_owned()) {
-            Ok(text) if !text.is_empty() => Some(Secret(text)),
-            Ok(_) => {
-                self.fault_named(value.origin, section, &format!("{key}_file"), &format!("{path} is empty"));
-                None
-            }
-            Err(reason) => {
+        content
+            .map_err(|reason| {
                 self.fault_named(value.origin, section, &format!("{key}_file"), &format!("{path}: {reason}"));
-                None
-            }
-        }
+            })
+            .ok()
     }
 
     /// Whether a key is there.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coordinator::config::Timing;
+use coordinator::config::api::ApiConfig;
 use coordinator::keys::{ApiKey, Scope};
 use coordinator::signing::SigningKeys;
 use coordinator::store::DatabaseConfig;
@@ -169,14 +170,19 @@ pub async fn run(
 fn coordinator_config(config: &Config) -> Result<coordinator::config::Config, ServeError> {
     let authority: AuthorityName = NAME.parse()?;
     let keys = vec![
-        ApiKey::new(config.keys.manager.clone(), Scope::Manager),
-        ApiKey::new(config.keys.read.clone(), Scope::Read),
-        ApiKey::new(config.keys.worker.clone(), Scope::Worker { authorities: vec![authority] }),
+        ApiKey::new(config.keys.manager.clone(), Scope::Manager).named("api.key"),
+        ApiKey::new(config.keys.read.clone(), Scope::Read).named("read.key"),
+        ApiKey::new(config.keys.worker.clone(), Scope::Worker { authorities: vec![authority] }).named("worker.key"),
     ];
     let signing_keys =
         SigningKeys::parse(&config.keys.signing).map_err(|faults| ServeError::Signing(faults.join("; ")))?;
-    let database = DatabaseConfig::own(&config.database_url);
-    Ok(coordinator::config::Config { database, keys, signing_keys, timing: config.timing })
+    Ok(coordinator::config::Config {
+        database: DatabaseConfig::own(&config.database_url),
+        keys,
+        signing_keys,
+        api: ApiConfig::default(),
+        timing: config.timing,
+    })
 }
 
 fn edge_config(config: &Config, api: SocketAddr, edge: SocketAddr) -> Result<edge::Config, ServeError> {

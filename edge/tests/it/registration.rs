@@ -73,3 +73,46 @@ async fn an_edge_without_a_coordinator_serves() {
     assert_eq!(edge.get("lab.apps.test", "/").await.status(), 503);
     edge.stop().await;
 }
+
+#[tokio::test]
+async fn worker_keys_are_rotated_without_a_question_or_a_heartbeat_that_fails() {
+    const NEW_KEY: &str = "another-worker-key";
+    let folder = tempfile::tempdir().expect("a folder");
+    let (key_file, accepted_file) = (folder.path().join("key"), folder.path().join("accepted"));
+    std::fs::write(&key_file, format!("{WORKER_KEY}\n")).expect("writes");
+    std::fs::write(&accepted_file, "").expect("writes");
+    let edge = TestEdge::start_with(|config| {
+        config.heartbeat_interval = Duration::from_millis(20);
+        config.key_file = Some(key_file.clone());
+        config.accepted_keys_file = Some(accepted_file.clone());
+    })
+    .await;
+    let asks = async |key: &str| {
+        let request = testkit::client::client().get(edge.url("127.0.0.1", "/v2/sync"));
+        request.bearer_auth(key).send().await.expect("answered").status().as_u16()
+    };
+    let shows = || edge.coordinator.calls().last().and_then(|call| call.authorization.clone()).unwrap_or_default();
+    assert_eq!((asks(WORKER_KEY).await, asks(NEW_KEY).await), (200, 401));
+    // The order of the steps is that of the coordinator's README.
+    std::fs::write(&accepted_file, format!("{NEW_KEY}\n")).expect("writes");
+    wait_until("the new key", async || {
+        assert_eq!(asks(WORKER_KEY).await, 200, "the old key must be accepted all the time");
+        asks(NEW_KEY).await == 200
+    })
+    .await;
+    assert_eq!(shows(), format!("Bearer {WORKER_KEY}"));
+    std::fs::write(&key_file, NEW_KEY).expect("writes");
+    wait_until("the new key in heartbeats", async || {
+        assert_eq!(asks(NEW_KEY).await, 200, "the new key must be accepted all the time");
+        shows() == format!("Bearer {NEW_KEY}")
+    })
+    .await;
+    std::fs::write(&accepted_file, "# none\n").expect("writes");
+    wait_until("the end of the old key", async || asks(WORKER_KEY).await == 401).await;
+    assert_eq!(asks(NEW_KEY).await, 200);
+    // A file that was emptied by mistake takes nothing away.
+    std::fs::write(&key_file, "").expect("writes");
+    std::fs::write(&accepted_file, format!("{WORKER_KEY}\n")).expect("writes");
+    wait_until("the other file", async || asks(WORKER_KEY).await == 200).await;
+    assert_eq!(asks(NEW_KEY).await, 200);
+}

@@ -116,6 +116,17 @@ async fn sync_needs_the_worker_key() {
 }
 
 #[tokio::test]
+async fn where_tls_is_required_a_coordinator_that_asks_in_the_open_is_refused() {
+    let edge = TestEdge::start_incomplete(|config| config.requires_tls = true).await;
+    for key in [crate::harness::WORKER_KEY, "wrong"] {
+        let answer = client().get(edge.url("127.0.0.1", "/v2/sync")).bearer_auth(key).send().await.expect("answered");
+        assert_eq!(answer.status(), 403);
+        assert!(answer.text().await.expect("text").contains("tls_required"));
+    }
+    assert_eq!(edge.get("127.0.0.1", "/health/livez").await.status(), 200);
+}
+
+#[tokio::test]
 async fn one_connection_may_go_on_to_another_circuit() {
     let (edge, a, b) = (TestEdge::start().await, Origin::start("a").await, Origin::start("b").await);
     edge.serve(&by_host("a", vec![a.target()])).await;

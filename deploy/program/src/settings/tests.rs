@@ -98,3 +98,22 @@ fn numbers_have_bounds() {
     let faults = settings.finish(Some(())).expect_err("out of bounds");
     assert_eq!(faults.lines(), ["c.toml:2: [api] wait_s: must be from 1 to 60"]);
 }
+
+#[test]
+fn secrets_stand_in_a_list_or_in_the_lines_of_a_file() {
+    let read_file = |path: &Path| match path.to_str() {
+        Some("/run/keys") => Ok(b"# ours\none\n\n two \n".to_vec()),
+        _ => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
+    };
+    let secrets = |text: &str| {
+        let mut settings = Settings::new("c.toml", text, [], &read_file);
+        let secrets = settings.secrets("api", "keys");
+        settings.finish(Some(secrets.iter().map(|secret| secret.expose().to_owned()).collect::<Vec<_>>()))
+    };
+    assert_eq!(secrets("[api]\nkeys_file = \"/run/keys\"").expect("read"), ["one", "two"]);
+    assert_eq!(secrets("[api]\nkeys = [\"one\", \"two\"]").expect("read"), ["one", "two"]);
+    assert!(secrets("").expect("none").is_empty());
+    for faulty in ["[api]\nkeys_file = \"/nowhere\"", "[api]\nkeys = [\"a\"]\nkeys_file = \"/run/keys\""] {
+        secrets(faulty).expect_err("faulty");
+    }
+}
