@@ -6,7 +6,6 @@
 mod key;
 mod query;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use entities::host::is_ip_or_localhost;
@@ -16,7 +15,8 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::config::Config;
+use crate::circuit::Client;
+use crate::config::{AddressRange, Config};
 use crate::freshness::Freshness;
 use crate::metrics::Metrics;
 use crate::reply::{Problem, Reply};
@@ -31,7 +31,7 @@ pub(crate) struct Api {
     boot_id: entities::ids::BootId,
     authority: String,
     names: Vec<String>,
-    allowed: Vec<IpAddr>,
+    allowed: Vec<AddressRange>,
     key: KeyCheck,
     position: watch::Receiver<Position>,
     journal: Option<Arc<Journal>>,
@@ -66,7 +66,7 @@ pub(crate) struct Question<'a> {
     /// The query, without its question mark.
     pub(crate) query: &'a str,
     /// Who asks.
-    pub(crate) client: IpAddr,
+    pub(crate) client: &'a Client,
     /// The fields that may carry the worker key.
     pub(crate) authorization: Option<&'a [u8]>,
     /// As above.
@@ -107,7 +107,7 @@ impl Api {
             boot_id: config.boot_id,
             authority: config.authority.name.to_string(),
             names: config.api_names.iter().map(ToString::to_string).collect(),
-            allowed: config.api_allowed.iter().map(IpAddr::to_canonical).collect(),
+            allowed: config.api_allowed.clone(),
             key: KeyCheck::new(&config.worker_key),
             position,
             journal,
@@ -131,7 +131,7 @@ impl Api {
         match question.endpoint {
             Endpoint::Live => Reply::json(StatusCode::OK, &json!({"status": "alive"})),
             Endpoint::Ready => self.ready(),
-            Endpoint::Metrics | Endpoint::Status if !self.allowed.contains(&question.client) => {
+            Endpoint::Metrics | Endpoint::Status if !self.is_allowed(question.client) => {
                 Problem::AddressNotAllowed.reply(false)
             }
             Endpoint::Metrics => self.metrics(),
@@ -144,6 +144,11 @@ impl Api {
                 Err(()) => Problem::InvalidQuery.reply(false),
             },
         }
+    }
+
+    /// Somebody of whom nothing is known but the proxy in front may not do what that proxy may.
+    fn is_allowed(&self, client: &Client) -> bool {
+        !client.is_hidden && self.allowed.iter().any(|range| range.contains(client.ip))
     }
 
     fn ready(&self) -> Reply {

@@ -15,6 +15,7 @@ use entities::ids::{BootId, WorkerId};
 use ipnet::IpNet;
 
 pub use crate::circuit::TimeLimits;
+pub use crate::client::AddressRange;
 use crate::freshness::MaxStaleness;
 
 /// Settings of one edge.
@@ -35,7 +36,11 @@ pub struct Config {
     /// Hosts that reach the worker API besides IP literals and `localhost`.
     pub api_names: Vec<HostName>,
     /// Who may read `/metrics` and `/status`.
-    pub api_allowed: Vec<IpAddr>,
+    pub api_allowed: Vec<AddressRange>,
+    /// Proxies that are believed when they say whom they speak for.
+    pub trusted_proxies: Vec<AddressRange>,
+    /// Proxies whose connections begin with a header of the PROXY protocol.
+    pub proxy_protocol_from: Vec<AddressRange>,
     /// The coordinator, without a trailing slash.
     pub coordinator_url: String,
     /// Proves edge and coordinator to each other.
@@ -122,7 +127,9 @@ impl Config {
             port_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             api_url,
             api_names: Vec::new(),
-            api_allowed: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
+            api_allowed: loopback(),
+            trusted_proxies: Vec::new(),
+            proxy_protocol_from: Vec::new(),
             coordinator_url,
             worker_key,
             client: ClientLimits::default(),
@@ -151,6 +158,11 @@ impl Config {
     pub(crate) fn max_staleness(&self) -> MaxStaleness {
         MaxStaleness { public: self.max_staleness_public, private: self.max_staleness_private }
     }
+}
+
+/// This machine.
+pub(crate) fn loopback() -> Vec<AddressRange> {
+    vec![IpAddr::V4(Ipv4Addr::LOCALHOST).into(), IpAddr::V6(Ipv6Addr::LOCALHOST).into()]
 }
 
 // === impl TargetRules ===
@@ -187,6 +199,8 @@ impl fmt::Debug for Config {
             .field("api_url", &self.api_url)
             .field("api_names", &self.api_names)
             .field("api_allowed", &self.api_allowed)
+            .field("trusted_proxies", &self.trusted_proxies)
+            .field("proxy_protocol_from", &self.proxy_protocol_from)
             .field("coordinator_url", &self.coordinator_url)
             .field("client", &self.client)
             .field("heartbeat_interval", &self.heartbeat_interval)

@@ -17,6 +17,7 @@
 //! | `descriptors` | whether there are file descriptors left |
 //! | `table` | circuits by host and by port, and what a change of the registry means for them |
 //! | `circuit` | what one circuit needs at run time, and the connections that it has open |
+//! | `client` | who the client is: the peer, or whom a trusted proxy speaks for |
 //! | [`balance`] | which target gets the next request, and how often one is tried |
 //! | `health` | which targets work: what requests meet, and what probes find out |
 //! | `address`, `egress` | where a target is, and whether the edge may connect there |
@@ -45,6 +46,7 @@ mod backoff;
 pub mod balance;
 mod circuit;
 pub mod cli;
+mod client;
 pub mod config;
 mod descriptors;
 mod egress;

@@ -14,6 +14,8 @@ const STARTING_RETRY_S: u16 = 2;
 pub(crate) enum Problem {
     /// The request is not what HTTP/1.1 allows.
     BadRequest,
+    /// Fields of proxies in front of the edge name different clients.
+    AmbiguousClient,
     /// A query parameter does not parse.
     InvalidQuery,
     /// The worker key is missing or wrong.
@@ -62,6 +64,12 @@ impl Problem {
             Self::BadRequest => {
                 (StatusCode::BAD_REQUEST, "bad_request", "Bad Request", "The request has no valid Host field.")
             }
+            Self::AmbiguousClient => (
+                StatusCode::BAD_REQUEST,
+                "ambiguous_client",
+                "Bad Request",
+                "X-Forwarded-For and Forwarded name different clients. A proxy that sets one of them must remove the other.",
+            ),
             Self::InvalidQuery => (
                 StatusCode::BAD_REQUEST,
                 "invalid_query",
@@ -236,6 +244,7 @@ mod tests {
     fn calls_of_grpc_get_a_status_and_a_message_that_needs_no_escape() {
         let codes = [
             (Problem::BadRequest, 13),
+            (Problem::AmbiguousClient, 13),
             (Problem::Unauthorized, 16),
             (Problem::AddressNotAllowed, 7),
             (Problem::UnknownAddress, 12),

@@ -11,6 +11,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::api::Api;
 use crate::balance::Ground;
+use crate::client::Peers;
 use crate::config::{Config, Listeners};
 use crate::egress::Egress;
 use crate::freshness::Freshness;
@@ -81,13 +82,16 @@ pub async fn run(
         Arc::clone(&metrics),
     );
     let refusals = Arc::new(Refusals::new(Arc::clone(&metrics)));
+    let peers = Arc::new(Peers::new(&config));
     let streams = Streams {
         table: Arc::clone(&table),
         freshness: Arc::clone(&freshness),
+        peers: Arc::clone(&peers),
         refusals: Arc::clone(&refusals),
         metrics: Arc::clone(&metrics),
     };
-    let proxy = EdgeProxy::shared(Arc::clone(&table), api, Arc::clone(&freshness), refusals, Arc::clone(&metrics));
+    let (fresh, counting) = (Arc::clone(&freshness), Arc::clone(&metrics));
+    let proxy = EdgeProxy::shared(Arc::clone(&table), api, fresh, peers, refusals, counting);
     let (traffic, ports) = TrafficPort::open(listeners.traffic, config.port_address, proxy, config.client, streams)?;
 
     let applier = Applier::new(&config, table, ports, Arc::new(ground), journal.clone(), Arc::clone(&metrics));

@@ -2,7 +2,7 @@
 //!
 //! Invariant: `sample.toml` is a file that this reads, with every key and its default.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use program::registry::RegistrySettings;
 use program::settings::{SettingFaults, Settings};
 
 use crate::circuit::unless_zero;
-use crate::config::{ClientLimits, Config, TargetRules, TimeLimits};
+use crate::config::{AddressRange, ClientLimits, Config, TargetRules, TimeLimits, loopback};
 
 /// A commented configuration file.
 pub const SAMPLE: &str = include_str!("../sample.toml");
@@ -75,7 +75,9 @@ pub fn read(mut settings: Settings<'_>) -> Result<EdgeSettings, SettingFaults> {
 struct Over {
     weight: u16,
     port_address: IpAddr,
-    api_allowed: Option<Vec<IpAddr>>,
+    api_allowed: Option<Vec<AddressRange>>,
+    trusted_proxies: Vec<AddressRange>,
+    proxy_protocol_from: Vec<AddressRange>,
     client: ClientLimits,
     heartbeat_interval: Duration,
     targets: TargetRules,
@@ -125,15 +127,18 @@ impl Over {
             },
             port_address: settings.or("listen", "port_address", IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             api_allowed: settings.list("listen", "api_allowed"),
+            trusted_proxies: settings.list("listen", "trusted_proxies").unwrap_or_default(),
+            proxy_protocol_from: settings.list("listen", "proxy_protocol_from").unwrap_or_default(),
         }
     }
 
     fn over(self, config: Config) -> Config {
-        let loopback = || vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
         Config {
             weight: self.weight,
             port_address: self.port_address,
             api_allowed: self.api_allowed.unwrap_or_else(loopback),
+            trusted_proxies: self.trusted_proxies,
+            proxy_protocol_from: self.proxy_protocol_from,
             client: self.client,
             heartbeat_interval: self.heartbeat_interval,
             targets: self.targets,
@@ -245,6 +250,19 @@ mod tests {
             let faults = read_text(SAMPLE, &[("APPPROXY_COORDINATOR__URL", url)]).expect_err("faulty");
             assert!(faults.contains("APPPROXY_COORDINATOR__URL: must be of the form"), "{url}: {faults}");
         }
+    }
+
+    #[test]
+    fn an_entry_that_is_no_range_is_a_fault_and_not_passed_over() {
+        for key in ["TRUSTED_PROXIES", "PROXY_PROTOCOL_FROM", "API_ALLOWED"] {
+            let name = format!("APPPROXY_LISTEN__{key}");
+            let faults = read_text(SAMPLE, &[(&name, "10.0.0.0/8,10.0.0.0/33,proxy.test")]).expect_err("faulty");
+            for entry in ["\"10.0.0.0/33\"", "\"proxy.test\""] {
+                assert!(faults.contains(&name) && faults.contains(entry), "{faults}");
+            }
+        }
+        let read = read_text(SAMPLE, &[("APPPROXY_LISTEN__TRUSTED_PROXIES", "10.0.0.0/8,::1")]).expect("faultless");
+        assert_eq!(read.config.trusted_proxies.len(), 2);
     }
 
     #[test]

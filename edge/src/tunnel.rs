@@ -5,6 +5,7 @@
 
 mod handshake;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use entities::ids::CircuitKey;
@@ -21,6 +22,8 @@ const REFUSED: [&[u8]; 3] = [b"h2c", b"tls", b"http"];
 pub(crate) struct Switched {
     /// Whose circuit it belongs to, for logs.
     pub(crate) key: CircuitKey,
+    /// Whose it is, for logs.
+    pub(crate) client: IpAddr,
     /// The target, which has said `101`.
     pub(crate) target: TcpStream,
     /// What the client gets first: the head of the `101`, and what the target sent behind it.

@@ -65,6 +65,10 @@ pub(crate) struct Client {
     pub(crate) ip: IpAddr,
     /// For `X-Forwarded-For`.
     pub(crate) ip_value: HeaderValue,
+    /// Whether it is a proxy that may speak for others.
+    pub(crate) is_trusted_proxy: bool,
+    /// Whether somebody is behind it of whom nothing is known: what its address may do is not theirs.
+    pub(crate) is_hidden: bool,
     /// The address as a node of `Forwarded` (RFC 7239 §6): `10.0.0.1` or `"[2001:db8::1]"`.
     pub(crate) node: String,
 }
@@ -101,7 +105,7 @@ impl Client {
         };
         // An address is made of characters that a field value may have.
         let ip_value = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-        Self { ip, ip_value, node }
+        Self { ip, ip_value, is_trusted_proxy: false, is_hidden: false, node }
     }
 }
 

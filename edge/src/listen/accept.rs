@@ -20,11 +20,13 @@ use pingora_core::services::listening::Service;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::arrival::Gate;
 use super::connections::{Connections, next_number};
 use super::http2::{self, FirstBytes};
 use super::proxy::{CONNECTION, SharedProxy};
 use super::{http1, tunnels};
-use crate::circuit::{Client, Connection, Entrance, Notice};
+use crate::circuit::{Connection, Entrance, Notice};
+use crate::client::Peers;
 use crate::config::ClientLimits;
 use crate::metrics::Metrics;
 use crate::refusals::Refusals;
@@ -43,6 +45,7 @@ pub(super) struct AcceptLoop {
 #[derive(Clone)]
 pub(super) struct ServingContext {
     pub(super) client: ClientLimits,
+    pub(super) peers: Arc<Peers>,
     pub(super) refusals: Arc<Refusals>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -101,10 +104,16 @@ impl AcceptLoop {
 
 #[async_trait]
 impl ServerApp for PortApp {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let digest = stream.get_socket_digest()?;
-        let client = Client::new(digest.peer_addr()?.as_inet()?.ip());
-        let connection = Arc::new(Connection::new(next_number(), self.entrance, client));
+    async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let peer = *stream.get_socket_digest()?.peer_addr()?.as_inet()?;
+        let gate = Gate {
+            entrance: self.entrance,
+            sets: [&self.own, &self.all],
+            peers: &self.context.peers,
+            refusals: &self.context.refusals,
+        };
+        let arrival = gate.arrive(&mut stream, peer).await?;
+        let connection = Arc::new(Connection::new(next_number(), self.entrance, arrival.client));
         let own = self.own.enter(&connection);
         let all = self.all.enter(&connection);
         let stream = if self.proxy.has_http2(self.entrance) {

@@ -29,6 +29,7 @@ use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Sess
 
 use crate::api::Api;
 use crate::circuit::Entrance;
+use crate::client::Peers;
 use crate::freshness::Freshness;
 use crate::metrics::Metrics;
 use crate::refusals::Refusals;
@@ -51,6 +52,7 @@ pub(crate) struct EdgeProxy {
     table: Arc<Table>,
     api: Api,
     freshness: Arc<Freshness>,
+    peers: Arc<Peers>,
     refusals: Arc<Refusals>,
     metrics: Arc<Metrics>,
 }
@@ -90,6 +92,7 @@ impl EdgeProxy {
         table: Arc<Table>,
         api: Api,
         freshness: Arc<Freshness>,
+        peers: Arc<Peers>,
         refusals: Arc<Refusals>,
         metrics: Arc<Metrics>,
     ) -> SharedProxy {
@@ -99,7 +102,7 @@ impl EdgeProxy {
             max_retries: MAX_TRIES,
             ..ServerConf::default()
         };
-        let edge = Self { table: Arc::clone(&table), api, freshness, refusals, metrics };
+        let edge = Self { table: Arc::clone(&table), api, freshness, peers, refusals, metrics };
         Arc::new(PortProxy { http: Arc::new(http_proxy(&Arc::new(settings), edge)), table })
     }
 }

@@ -12,6 +12,7 @@ use super::relay::{Early, Relay, RelayRules};
 use super::{connect, keep_alive, proxy_protocol};
 use crate::balance::Attempts;
 use crate::circuit::{Busy, LiveCircuit};
+use crate::client::{Ends, Peers};
 use crate::freshness::Freshness;
 use crate::metrics::Metrics;
 use crate::refusals::Refusals;
@@ -23,14 +24,17 @@ pub(crate) struct Streams {
     pub(crate) table: Arc<Table>,
     /// Whether those may still be used.
     pub(crate) freshness: Arc<Freshness>,
+    /// Whom the edge believes.
+    pub(crate) peers: Arc<Peers>,
     /// What is turned away.
     pub(crate) refusals: Arc<Refusals>,
     /// What they count.
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Carries what comes in at `port` to a target. Dropping the future cuts the connection.
-pub(crate) async fn serve(streams: &Streams, port: Port, client: TcpStream, busy: &Busy) {
+/// Carries what comes in at `port` to a target; `ends` are those of the client if a proxy stands in between. Dropping the
+/// future cuts the connection.
+pub(crate) async fn serve(streams: &Streams, port: Port, client: TcpStream, ends: Option<Ends>, busy: &Busy) {
     let connection = &busy.connection;
     let circuit = streams.table.by_port(port).filter(|circuit| !streams.freshness.has_lapsed(circuit.is_public));
     let Some((circuit, _open)) = circuit.and_then(|circuit| {
@@ -52,7 +56,7 @@ pub(crate) async fn serve(streams: &Streams, port: Port, client: TcpStream, busy
     // A byte stream need not be answered: that the connection stands is all that there is to see.
     attempts.succeeded(&circuit.balancer);
     let _hold = attempts.take_hold();
-    let early = Early { to_target: introduction(&circuit, &client), to_client: Vec::new() };
+    let early = Early { to_target: introduction(&circuit, &client, ends), to_client: Vec::new() };
     let rules = RelayRules { idle: circuit.limits.idle, ..RelayRules::default() };
     // Nothing of the circuit's targets and rules is needed any more, and a stream may live for days.
     let key = circuit.key.clone();
@@ -63,12 +67,13 @@ pub(crate) async fn serve(streams: &Streams, port: Port, client: TcpStream, busy
 }
 
 /// What the target is told about the client.
-fn introduction(circuit: &LiveCircuit, client: &TcpStream) -> Vec<u8> {
+fn introduction(circuit: &LiveCircuit, client: &TcpStream, ends: Option<Ends>) -> Vec<u8> {
     let Some(version) = circuit.proxy_protocol else { return Vec::new() };
-    match (client.peer_addr(), client.local_addr()) {
-        (Ok(peer), Ok(local)) => proxy_protocol::header(version, peer, local),
+    let own = || Some(Ends { client: client.peer_addr().ok()?, local: client.local_addr().ok()? });
+    match ends.or_else(own) {
+        Some(Ends { client, local }) => proxy_protocol::header(version, client, local),
         // The client has gone already, and the relay will find out.
-        _ => Vec::new(),
+        None => Vec::new(),
     }
 }
 

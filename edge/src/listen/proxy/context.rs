@@ -7,13 +7,16 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use entities::authority::Scheme;
 use entities::circuit::Backend;
+use http::HeaderValue;
 use pingora_core::Error;
 use pingora_proxy::Session;
 use tokio::time::Instant;
 
 use crate::balance::Attempts;
 use crate::circuit::{Busy, Client, Connection, LiveCircuit, OpenRequest};
+use crate::client::Origin;
 
 tokio::task_local! {
     /// The connection that this task serves: all requests of an HTTP/1 connection run in its task, each stream of an
@@ -31,8 +34,22 @@ pub(crate) struct RequestContext {
     pub(super) connection: Option<Busy>,
     /// What a request that has left for a tunnel belonged to.
     tunnel: Option<(Arc<LiveCircuit>, Arc<Connection>)>,
+    /// What the proxy says that it came through, if that is trusted.
+    told: Option<Box<Told>>,
     /// When it came, if somebody wants to know.
     came: Option<Instant>,
+}
+
+/// What a trusted proxy says about a request.
+pub(super) struct Told {
+    /// Whom it is from.
+    client: Arc<Client>,
+    /// The scheme that the client used.
+    pub(super) scheme: Option<Scheme>,
+    /// The host that the client asked for.
+    pub(super) host: Option<HeaderValue>,
+    /// The port that the client connected to.
+    pub(super) port: Option<u16>,
 }
 
 // === impl RequestContext ===
@@ -42,7 +59,7 @@ impl RequestContext {
     pub(super) fn begin() -> Self {
         let connection = CONNECTION.try_with(Arc::clone).ok().map(Busy::begin);
         let came = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
-        Self { circuit: None, attempts: Attempts::default(), connection, tunnel: None, came }
+        Self { circuit: None, attempts: Attempts::default(), connection, tunnel: None, told: None, came }
     }
 
     /// The circuit, once it is found.
@@ -50,9 +67,33 @@ impl RequestContext {
         self.circuit.as_ref().map(|(circuit, _)| circuit.as_ref())
     }
 
-    /// Who asks.
+    /// Who asks: one connection of a proxy carries requests of many clients.
     pub(super) fn client(&self) -> Option<&Client> {
-        self.connection.as_ref().map(|busy| busy.connection.client.as_ref())
+        match &self.told {
+            Some(told) => Some(&told.client),
+            None => self.connection().map(|connection| connection.client.as_ref()),
+        }
+    }
+
+    /// What a trusted proxy says; nothing if the peer is none.
+    pub(super) fn told(&self) -> Option<&Told> {
+        self.told.as_deref()
+    }
+
+    /// A trusted proxy says this about the request.
+    pub(super) fn note_origin(&mut self, peer: &Arc<Client>, origin: Origin) {
+        let Origin { ip, is_hidden, scheme, host, port } = origin;
+        let client = if ip == peer.ip && !is_hidden {
+            Arc::clone(peer)
+        } else {
+            Arc::new(Client { is_hidden, ..Client::new(ip) })
+        };
+        self.told = Some(Box::new(Told { client, scheme, host, port }));
+    }
+
+    fn connection(&self) -> Option<&Connection> {
+        let tunnel = self.tunnel.as_ref().map(|(_, connection)| connection.as_ref());
+        self.connection.as_ref().map(|busy| busy.connection.as_ref()).or(tunnel)
     }
 
     /// The target has answered.
@@ -99,13 +140,11 @@ impl RequestContext {
         let request = session.req_header();
         let tunnel = self.tunnel.as_ref();
         let circuit = self.circuit().or(tunnel.map(|(circuit, _)| circuit.as_ref()));
-        let connection =
-            self.connection.as_ref().map(|busy| &busy.connection).or(tunnel.map(|(_, connection)| connection));
         tracing::debug!(
             method = %request.method,
             path = request.uri.path(),
             key = circuit.map(|circuit| circuit.key.as_str()),
-            client = connection.map(|connection| tracing::field::display(connection.client.ip)),
+            client = self.client().map(|client| tracing::field::display(client.ip)),
             status,
             ms = came.elapsed().as_millis() as u64,
             error = error.map(tracing::field::display),

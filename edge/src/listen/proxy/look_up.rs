@@ -16,7 +16,8 @@ use super::context::RequestContext;
 use super::forwarding::asked_host;
 use super::{EdgeProxy, reply};
 use crate::api::{Endpoint, Question};
-use crate::circuit::{Connection, Entrance, LiveCircuit};
+use crate::circuit::{Client, Entrance, LiveCircuit};
+use crate::refusals::Refusal;
 use crate::reply::{Problem, Reply};
 
 /// What a request is for.
@@ -36,6 +37,17 @@ impl EdgeProxy {
             return Ok(true);
         };
         let connection = Arc::clone(&busy.connection);
+        if connection.client.is_trusted_proxy {
+            match self.peers.origin(connection.client.ip, &session.req_header().headers) {
+                Ok(origin) => context.note_origin(&connection.client, origin),
+                Err(error) => {
+                    self.refusals.note(Refusal::Malformed, connection.client.ip, None, error);
+                    reply::send_problem(session, Problem::AmbiguousClient, false).await?;
+                    return Ok(true);
+                }
+            }
+        }
+        let Some(busy) = &context.connection else { return Ok(false) };
         let problem = match self.find(session.req_header(), connection.entrance) {
             Found::Circuit(circuit) if self.freshness.has_lapsed(circuit.is_public) => Problem::Unconfirmed,
             Found::Circuit(circuit) if !circuit.balancer.has_weight() => Problem::NoTarget,
@@ -48,8 +60,9 @@ impl EdgeProxy {
                 None => Problem::UnknownAddress,
             },
             Found::Api(endpoint) => {
+                let client = context.client().unwrap_or(&connection.client);
                 // Boxed: a wait for half a minute must not make the future of every request larger.
-                let answer = Box::pin(self.ask(session.req_header(), endpoint, &connection)).await;
+                let answer = Box::pin(self.ask(session.req_header(), endpoint, client)).await;
                 reply::send(session, answer).await?;
                 return Ok(true);
             }
@@ -87,13 +100,13 @@ impl EdgeProxy {
         }
     }
 
-    async fn ask(&self, request: &RequestHeader, endpoint: Endpoint, connection: &Connection) -> Reply {
+    async fn ask(&self, request: &RequestHeader, endpoint: Endpoint, client: &Client) -> Reply {
         let field = |name: &http::HeaderName| request.headers.get(name).map(http::HeaderValue::as_bytes);
         let question = Question {
             endpoint,
             method: &request.method,
             query: request.uri.query().unwrap_or_default(),
-            client: connection.client.ip,
+            client,
             authorization: field(&AUTHORIZATION),
             token: field(&http::HeaderName::from_static("x-backendai-token")),
         };

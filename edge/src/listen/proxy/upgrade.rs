@@ -170,13 +170,15 @@ fn upgrade_request(session: &Session, context: &RequestContext) -> Result<BytesM
 /// The target has agreed: the request ends for pingora, which hands the client's stream back as if the next request
 /// could follow.
 fn leave(session: &mut Session, context: &mut RequestContext, target: TcpStream, to_client: BytesMut) -> Result<()> {
-    let (Some((circuit, open)), Some(busy)) = (context.circuit.take(), context.connection.take()) else {
+    let client = context.client().map(|client| client.ip);
+    let (Some((circuit, open)), Some(busy), Some(client)) = (context.circuit.take(), context.connection.take(), client)
+    else {
         return Error::e_explain(ErrorType::InternalError, "a request without a circuit is upgraded");
     };
     let (key, idle) = (circuit.key.clone(), circuit.limits.idle);
     context.become_tunnel(circuit, &busy);
     let hold = context.attempts.take_hold();
-    let switched = Switched { key, target, to_client: to_client.into(), open, hold, busy, idle };
+    let switched = Switched { key, client, target, to_client: to_client.into(), open, hold, busy, idle };
     LEAVING.with(|place| place.replace(Some(switched)));
     session.set_keepalive(Some(0));
     Ok(())
