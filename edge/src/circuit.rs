@@ -17,6 +17,7 @@ use entities::ids::CircuitKey;
 use http::HeaderValue;
 
 use crate::balance::{Balancer, Ground};
+use crate::rate::RateLimiter;
 use crate::table::Slot;
 
 pub(crate) use answer::AnswerWait;
@@ -44,6 +45,8 @@ pub(crate) struct LiveCircuit {
     pub(crate) edits: Option<Box<HeaderEdits>>,
     /// Which header tells a TCP target who the client is.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
+    /// How many requests it takes; all if there is none.
+    pub(crate) rate: Option<Arc<RateLimiter>>,
     /// Which target gets the next request.
     pub(crate) balancer: Balancer,
     /// What outlives a generation.
@@ -77,12 +80,14 @@ impl LiveCircuit {
         let lifetime = before.map(|before| Arc::clone(&before.lifetime)).unwrap_or_default();
         let limits = limits.with(circuit.traffic.timeouts, circuit.backend);
         let way_in = WayIn::new(&circuit.frontend, authority);
+        let rate = RateLimiter::of(circuit.traffic.rate_limit, before.and_then(|before| before.rate.as_ref()));
         let before = before.map(|before| &before.balancer);
         Self {
             slot: Slot::of(&circuit.frontend),
             is_public: circuit.access.public,
             balancer: Balancer::new(&circuit, limits, way_in.scheme, before, lifetime.turn(), Arc::clone(ground)),
             way_in,
+            rate,
             protocol: circuit.protocol,
             backend: circuit.backend,
             limits,

@@ -27,6 +27,7 @@
 //! | `api` | the worker API: health, metrics, status, sync |
 //! | `registration` | register, heartbeat and leave at the coordinator |
 //! | `presence` | the edge's own key in the registry |
+//! | `rate` | how many requests a circuit takes |
 //! | `refusals` | what is turned away, counted and logged |
 //! | `metrics` | counters; `metrics.txt` lists them |
 //!
@@ -56,6 +57,7 @@ mod health;
 mod listen;
 mod metrics;
 mod presence;
+mod rate;
 mod refusals;
 mod registration;
 mod reply;

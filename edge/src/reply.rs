@@ -38,6 +38,11 @@ pub(crate) enum Problem {
     Unconfirmed,
     /// The target did not answer in time.
     TargetTimeout,
+    /// The circuit takes no more requests at this rate.
+    TooManyRequests {
+        /// When it takes the next one.
+        retry_after_s: u32,
+    },
 }
 
 /// An answer of the edge's own.
@@ -130,6 +135,12 @@ impl Problem {
                 "Application too slow",
                 "The application did not answer in time.",
             ),
+            Self::TooManyRequests { .. } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_requests",
+                "Too many requests",
+                "The application takes requests at a limited rate. Try again a little later.",
+            ),
         }
     }
 
@@ -147,6 +158,7 @@ impl Problem {
         let field = match self {
             Self::NoTarget => Some((RETRY_AFTER, HeaderValue::from_static("1"))),
             Self::Starting => Some((RETRY_AFTER, HeaderValue::from(STARTING_RETRY_S))),
+            Self::TooManyRequests { retry_after_s } => Some((RETRY_AFTER, HeaderValue::from(retry_after_s))),
             Self::Unconfirmed => Some((RETRY_AFTER, HeaderValue::from_static("30"))),
             Self::MethodNotAllowed => Some((ALLOW, HeaderValue::from_static("GET, HEAD"))),
             Self::Unauthorized => Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
@@ -160,8 +172,9 @@ impl Problem {
         matches!(self, Self::Starting | Self::NoTarget).then_some(STARTING_RETRY_S)
     }
 
-    /// The answer as `grpc-status` and `grpc-message`, by gRPC's table for statuses of HTTP but for one: what took too
-    /// long is `DEADLINE_EXCEEDED` and not `UNAVAILABLE`, because it may have been done.
+    /// The answer as `grpc-status` and `grpc-message`, by gRPC's table for statuses of HTTP but for two: what took too
+    /// long is `DEADLINE_EXCEEDED` and not `UNAVAILABLE`, because it may have been done; and what is over a rate is
+    /// `RESOURCE_EXHAUSTED`, which clients do not try again at once.
     pub(crate) fn grpc(self) -> (u16, &'static str) {
         let (status, _, _, detail) = self.parts();
         let code = match status {
@@ -169,7 +182,8 @@ impl Problem {
             StatusCode::UNAUTHORIZED => 16,
             StatusCode::FORBIDDEN => 7,
             StatusCode::NOT_FOUND => 12,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => 14,
+            StatusCode::TOO_MANY_REQUESTS => 8,
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => 14,
             StatusCode::GATEWAY_TIMEOUT => 4,
             _ => 2,
         };
@@ -254,6 +268,7 @@ mod tests {
             (Problem::Starting, 14),
             (Problem::Unconfirmed, 14),
             (Problem::TargetTimeout, 4),
+            (Problem::TooManyRequests { retry_after_s: 1 }, 8),
         ];
         for (problem, code) in codes {
             let (status, message) = problem.grpc();

@@ -79,6 +79,10 @@ pub struct CircuitView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub health_check: Option<entities::health_check::HealthCheck>,
+    /// How many requests each edge takes; absent if all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub rate_limit: Option<entities::rate::RateLimit>,
     /// Who may use it.
     #[schema(value_type = Object)]
     pub access: entities::access::Access,
@@ -195,6 +199,7 @@ impl CircuitView {
             affinity: spec.traffic.affinity,
             retries: spec.traffic.retries,
             health_check: spec.traffic.health_check,
+            rate_limit: spec.traffic.rate_limit,
             access: spec.access,
             timeouts: spec.traffic.timeouts,
             headers: spec.traffic.headers,

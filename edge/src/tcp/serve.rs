@@ -15,7 +15,7 @@ use crate::circuit::{Busy, LiveCircuit};
 use crate::client::{Ends, Peers};
 use crate::freshness::Freshness;
 use crate::metrics::Metrics;
-use crate::refusals::Refusals;
+use crate::refusals::{Refusal, Refusals};
 use crate::table::Table;
 
 /// What all byte streams of the edge are served with.
@@ -44,6 +44,10 @@ pub(crate) async fn serve(streams: &Streams, port: Port, client: TcpStream, ends
         tracing::debug!(%port, client = %connection.client.ip, "no circuit, or one that nobody has confirmed for long");
         return refuse(&client);
     };
+    if let Some(Err(wait)) = circuit.rate.as_ref().map(|limiter| limiter.take(connection.client.ip)) {
+        streams.refusals.note(Refusal::RateLimit, connection.client.ip, Some(&circuit.key), wait);
+        return refuse(&client);
+    }
     keep_alive(&client);
     let mut attempts = Attempts::default();
     let target = match connect(&circuit, connection, &mut attempts, &streams.metrics).await {

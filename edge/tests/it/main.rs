@@ -25,6 +25,7 @@ mod introductions;
 mod peer;
 mod ports;
 mod presence;
+mod rates;
 mod registration;
 mod retries;
 mod routing;

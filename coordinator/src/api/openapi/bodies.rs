@@ -24,6 +24,7 @@ use uuid::Uuid;
     "retries": {"idempotent": true, "attempts": 3},
     "health_check": {"type": "http", "path": "/api", "interval_s": 5, "timeout_s": 2, "retries": 3,
                      "expected_status": [200], "grace_s": 60},
+    "rate_limit": {"requests_per_s": 5, "burst": 10, "per": "client"},
     "access": {"public": true, "user_id": "alice"},
     "timeouts": {"connect_ms": 3000, "first_byte_ms": 60000, "idle_s": 0},
     "headers": {"request": {"set": {"x-team": "atlas"}, "remove": ["dnt"]}},
@@ -59,6 +60,8 @@ pub(crate) struct OpenCircuit {
     retries: Option<RetriesBody>,
     /// How targets are probed. Without it a target is judged only by what requests meet.
     health_check: Option<HealthCheckBody>,
+    /// How many requests are taken; over it `429` with `Retry-After`, and new byte streams are reset. Without it, all.
+    rate_limit: Option<RateLimitBody>,
     /// Who may use it.
     access: Option<AccessBody>,
     /// Time limits that differ from the edge's.
@@ -79,6 +82,7 @@ pub(crate) struct OpenCircuit {
     "affinity": {"cookie": false},
     "retries": {"attempts": 2},
     "health_check": {"type": "none"},
+    "rate_limit": {"per": "none"},
     "access": {"public": true},
     "timeouts": {"first_byte_ms": 0},
     "headers": {"response": {"set": {"x-frame-options": "SAMEORIGIN"}}},
@@ -96,6 +100,8 @@ pub(crate) struct ChangeCircuit {
     retries: Option<RetriesBody>,
     /// How targets are probed. Without it a target is judged only by what requests meet.
     health_check: Option<HealthCheckBody>,
+    /// How many requests are taken; over it `429` with `Retry-After`, and new byte streams are reset. Without it, all.
+    rate_limit: Option<RateLimitBody>,
     /// Who may use it.
     access: Option<AccessBody>,
     /// Time limits that differ from the edge's.
@@ -183,6 +189,20 @@ struct HealthCheckBody {
     /// How long failures do not count against a target that has never worked; 0 by default.
     #[schema(maximum = 3_600)]
     grace_s: Option<u16>,
+}
+
+/// How many requests, or new connections of a byte stream, are taken. Each edge of the authority counts for itself.
+#[derive(ToSchema)]
+struct RateLimitBody {
+    /// How many in the long run, in steps of 0.001; needed unless `per` is `none`.
+    #[schema(minimum = 0.001, maximum = 1_000_000)]
+    requests_per_s: Option<f64>,
+    /// How many at once after a pause; as many as in a second by default.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    burst: Option<u32>,
+    /// Who shares the rate: each `client` (default; an IPv6 network of 64 bits is one) has its own, or the whole `circuit`. With
+    /// `none` there is no limit.
+    per: Option<String>,
 }
 
 /// Who may use a circuit.

@@ -53,8 +53,12 @@ impl EdgeProxy {
             Found::Circuit(circuit) if !circuit.balancer.has_weight() => Problem::NoTarget,
             Found::Circuit(circuit) => match circuit.lifetime.open(&connection, busy.request) {
                 Some(open) => {
+                    let over_rate = self.over_rate(&circuit, context);
                     context.circuit = Some((circuit, open));
-                    return Ok(false);
+                    match over_rate {
+                        None => return Ok(false),
+                        Some(problem) => problem,
+                    }
                 }
                 // It ended between the look-up and now.
                 None => Problem::UnknownAddress,
@@ -71,6 +75,14 @@ impl EdgeProxy {
         let has_own_port = matches!(connection.entrance, Entrance::Port(_)) && problem == Problem::UnknownAddress;
         reply::send_problem(session, problem, has_own_port).await?;
         Ok(true)
+    }
+
+    /// What to answer if the circuit takes no further request of this client now.
+    fn over_rate(&self, circuit: &LiveCircuit, context: &RequestContext) -> Option<Problem> {
+        let (limiter, client) = (circuit.rate.as_ref()?, context.client()?);
+        let wait = limiter.take(client.ip).err()?;
+        self.refusals.note(Refusal::RateLimit, client.ip, Some(&circuit.key), wait);
+        Some(Problem::TooManyRequests { retry_after_s: wait.seconds() })
     }
 
     fn find(&self, request: &RequestHeader, entrance: Entrance) -> Found {
