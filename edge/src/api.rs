@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::circuit::Client;
 use crate::config::{AddressRange, Config};
 use crate::freshness::Freshness;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::reply::{Problem, Reply};
 use crate::snapshot::Journal;
@@ -38,6 +39,7 @@ pub(crate) struct Api {
     freshness: Arc<Freshness>,
     is_leaving: watch::Receiver<bool>,
     is_id_in_use: watch::Receiver<bool>,
+    memory: Arc<Memory>,
     metrics: Arc<Metrics>,
 }
 
@@ -100,6 +102,7 @@ impl Api {
         freshness: Arc<Freshness>,
         is_leaving: watch::Receiver<bool>,
         is_id_in_use: watch::Receiver<bool>,
+        memory: Arc<Memory>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -114,6 +117,7 @@ impl Api {
             freshness,
             is_leaving,
             is_id_in_use,
+            memory,
             metrics,
         }
     }
@@ -159,6 +163,8 @@ impl Api {
             (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
             // Traffic that comes is served, but it should go to the process that was here before.
             (true, false) if *self.is_id_in_use.borrow() => (StatusCode::SERVICE_UNAVAILABLE, "id_in_use"),
+            // It lives, but new connections are better off elsewhere.
+            (true, false) if self.memory.is_shedding() => (StatusCode::SERVICE_UNAVAILABLE, "shedding"),
             (true, false) => (StatusCode::OK, "ready"),
         };
         let answer = match stale(&position) {
@@ -200,6 +206,11 @@ impl Api {
             "circuits": self.metrics.circuits.get(),
             "ports_open": self.metrics.ports_open.get(),
             "connections_open": self.metrics.connections_open.get(),
+            "memory": {
+                "resident_bytes": self.metrics.resident_bytes.get(),
+                "ceiling_bytes": self.memory.ceiling_bytes(),
+                "shedding": self.memory.is_shedding(),
+            },
             "refused": &position.refused[..],
             "stale": stale(&position),
             "confirmed_age_s": self.freshness.age().as_secs(),

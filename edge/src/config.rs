@@ -17,6 +17,7 @@ use ipnet::IpNet;
 pub use crate::circuit::TimeLimits;
 pub use crate::client::AddressRange;
 use crate::freshness::MaxStaleness;
+pub use crate::memory::{MemoryRules, ceiling_of_control_group};
 
 /// Settings of one edge.
 #[derive(Clone)]
@@ -67,6 +68,8 @@ pub struct Config {
     pub has_worker_key_in_registry: bool,
     /// How often the lease of that key is kept alive.
     pub keep_alive_interval: Duration,
+    /// How much memory the process may take.
+    pub memory: MemoryRules,
     /// Where targets may be.
     pub targets: TargetRules,
     /// Tells how old the snapshot is.
@@ -149,6 +152,7 @@ impl Config {
             held_back_relist_interval: Duration::from_secs(30),
             has_worker_key_in_registry: true,
             keep_alive_interval: Duration::from_secs(5),
+            memory: MemoryRules::default(),
             targets: TargetRules::default(),
             clock: Arc::new(SystemClock),
         }
@@ -213,6 +217,7 @@ impl fmt::Debug for Config {
             .field("held_back_relist_interval", &self.held_back_relist_interval)
             .field("has_worker_key_in_registry", &self.has_worker_key_in_registry)
             .field("keep_alive_interval", &self.keep_alive_interval)
+            .field("memory", &self.memory)
             .field("data_dir", &self.data_dir)
             .finish_non_exhaustive()
     }

@@ -29,6 +29,7 @@
 //! | `presence` | the edge's own key in the registry |
 //! | `rate` | how many requests a circuit takes |
 //! | `refusals` | what is turned away, counted and logged |
+//! | `memory` | how near the memory ceiling is, and what is done about it |
 //! | `metrics` | counters; `metrics.txt` lists them |
 //!
 //! # Invariants
@@ -55,6 +56,7 @@ mod freshness;
 mod head;
 mod health;
 mod listen;
+mod memory;
 mod metrics;
 mod presence;
 mod rate;

@@ -54,7 +54,8 @@ impl TrafficPort {
         let metrics = Arc::clone(&streams.metrics);
         let all = Arc::new(Connections::new(Arc::clone(&metrics)));
         let (refusals, peers) = (Arc::clone(&streams.refusals), Arc::clone(&streams.peers));
-        let context = ServingContext { client, peers, refusals, metrics };
+        let memory = Arc::clone(&streams.memory);
+        let context = ServingContext { client, peers, memory, refusals, metrics };
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         tracing::info!(%address, "traffic port listens");

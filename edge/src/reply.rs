@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::header::{ALLOW, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
+use crate::memory;
+
 /// When to ask again for an application that is starting.
 const STARTING_RETRY_S: u16 = 2;
 
@@ -38,6 +40,8 @@ pub(crate) enum Problem {
     Unconfirmed,
     /// The target did not answer in time.
     TargetTimeout,
+    /// The edge has no memory for another connection.
+    Overloaded,
     /// The circuit takes no more requests at this rate.
     TooManyRequests {
         /// When it takes the next one.
@@ -135,6 +139,12 @@ impl Problem {
                 "Application too slow",
                 "The application did not answer in time.",
             ),
+            Self::Overloaded => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "Too many connections",
+                "The proxy has no room for another connection at the moment. Try again a little later.",
+            ),
             Self::TooManyRequests { .. } => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "too_many_requests",
@@ -158,6 +168,7 @@ impl Problem {
         let field = match self {
             Self::NoTarget => Some((RETRY_AFTER, HeaderValue::from_static("1"))),
             Self::Starting => Some((RETRY_AFTER, HeaderValue::from(STARTING_RETRY_S))),
+            Self::Overloaded => Some((RETRY_AFTER, HeaderValue::from(memory::RETRY_AFTER_S))),
             Self::TooManyRequests { retry_after_s } => Some((RETRY_AFTER, HeaderValue::from(retry_after_s))),
             Self::Unconfirmed => Some((RETRY_AFTER, HeaderValue::from_static("30"))),
             Self::MethodNotAllowed => Some((ALLOW, HeaderValue::from_static("GET, HEAD"))),
@@ -268,6 +279,7 @@ mod tests {
             (Problem::Starting, 14),
             (Problem::Unconfirmed, 14),
             (Problem::TargetTimeout, 4),
+            (Problem::Overloaded, 14),
             (Problem::TooManyRequests { retry_after_s: 1 }, 8),
         ];
         for (problem, code) in codes {

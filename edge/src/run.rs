@@ -17,6 +17,7 @@ use crate::egress::Egress;
 use crate::freshness::Freshness;
 use crate::health::Health;
 use crate::listen::{DynamicPorts, EdgeProxy, TrafficPort};
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
 use crate::refusals::Refusals;
@@ -72,6 +73,7 @@ pub async fn run(
     let (leaving, is_leaving) = watch::channel(false);
     let (stop, must_stop) = watch::channel(false);
 
+    let memory = Arc::new(Memory::new(config.memory.clone(), Arc::clone(&metrics)));
     let api = Api::new(
         &config,
         position,
@@ -79,6 +81,7 @@ pub async fn run(
         Arc::clone(&freshness),
         is_leaving,
         is_id_in_use,
+        Arc::clone(&memory),
         Arc::clone(&metrics),
     );
     let refusals = Arc::new(Refusals::new(Arc::clone(&metrics)));
@@ -87,11 +90,12 @@ pub async fn run(
         table: Arc::clone(&table),
         freshness: Arc::clone(&freshness),
         peers: Arc::clone(&peers),
+        memory: Arc::clone(&memory),
         refusals: Arc::clone(&refusals),
         metrics: Arc::clone(&metrics),
     };
     let (fresh, counting) = (Arc::clone(&freshness), Arc::clone(&metrics));
-    let proxy = EdgeProxy::shared(Arc::clone(&table), api, fresh, peers, refusals, counting);
+    let proxy = EdgeProxy::shared(Arc::clone(&table), api, fresh, peers, Arc::clone(&memory), refusals, counting);
     let (traffic, ports) = TrafficPort::open(listeners.traffic, config.port_address, proxy, config.client, streams)?;
 
     let applier = Applier::new(&config, table, ports, Arc::new(ground), journal.clone(), Arc::clone(&metrics));
@@ -107,6 +111,7 @@ pub async fn run(
     let mut registering = JoinSet::new();
     registering.spawn(registrar.clone().run(health.clone()));
     registering.spawn(health.run());
+    registering.spawn(memory.watch());
     if config.has_worker_key_in_registry {
         registering.spawn(presence.clone().run());
     }

@@ -16,13 +16,18 @@ use program::registry::RegistrySettings;
 use program::settings::{SettingFaults, Settings};
 
 use crate::circuit::unless_zero;
-use crate::config::{AddressRange, ClientLimits, Config, TargetRules, TimeLimits, loopback};
+use crate::config::{
+    AddressRange, ClientLimits, Config, MemoryRules, TargetRules, TimeLimits, ceiling_of_control_group, loopback,
+};
 
 /// A commented configuration file.
 pub const SAMPLE: &str = include_str!("../sample.toml");
 
 /// The ports that circuits may get unless the file says otherwise.
 const DEFAULT_PORTS: &str = "30000-30999";
+
+/// The highest memory ceiling: 16 TiB.
+const MAX_MEMORY_MB: u64 = 16 * 1024 * 1024;
 
 /// What the file says.
 #[derive(Debug, Clone)]
@@ -80,6 +85,7 @@ struct Over {
     proxy_protocol_from: Vec<AddressRange>,
     client: ClientLimits,
     heartbeat_interval: Duration,
+    memory: MemoryRules,
     targets: TargetRules,
     announce_time: Duration,
     shutdown_drain: Duration,
@@ -97,6 +103,7 @@ impl Over {
         let connect_ms = settings.number("circuits", "connect_timeout_ms", 3_000, 10, 60_000);
         let first_byte_ms = settings.number("circuits", "first_byte_timeout_ms", 300_000, 0, 3_600_000);
         let idle_s = settings.number("circuits", "idle_timeout_s", 0, 0, 7 * DAY_S);
+        let memory_mb = settings.number("limits", "memory_mb", 0, 0, MAX_MEMORY_MB);
         let mut seconds = |section, key, default, least, most| {
             Duration::from_secs(settings.number(section, key, default, least, most))
         };
@@ -118,6 +125,7 @@ impl Over {
                 idle: unless_zero(Duration::from_secs(idle_s)),
                 drain: seconds("circuits", "drain_s", 30, 0, DAY_S),
             },
+            memory: MemoryRules { ceiling_bytes: memory_ceiling(memory_mb), ..MemoryRules::default() },
             targets: TargetRules {
                 allows_loopback: settings.or("targets", "allow_loopback", false),
                 allowed: settings.list("targets", "allowed").unwrap_or_default(),
@@ -141,6 +149,7 @@ impl Over {
             proxy_protocol_from: self.proxy_protocol_from,
             client: self.client,
             heartbeat_interval: self.heartbeat_interval,
+            memory: self.memory,
             targets: self.targets,
             announce_time: self.announce_time,
             shutdown_drain: self.shutdown_drain,
@@ -149,6 +158,14 @@ impl Over {
             max_staleness_private: self.max_staleness_private,
             ..config
         }
+    }
+}
+
+/// A ceiling as it is written down: zero is what the system gives the process.
+pub fn memory_ceiling(mb: u64) -> Option<u64> {
+    match mb {
+        0 => ceiling_of_control_group(),
+        _ => Some(mb.saturating_mul(1024 * 1024)),
     }
 }
 

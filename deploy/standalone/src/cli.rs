@@ -78,6 +78,9 @@ pub struct ServeArgs {
     /// Addresses or ranges of proxies whose connections begin with a header of the PROXY protocol, or are closed.
     #[arg(long, env = "APPPROXY_PROXY_PROTOCOL_FROM", value_name = "RANGE,…", value_delimiter = ',')]
     proxy_protocol_from: Vec<AddressRange>,
+    /// Memory that the process may take before it turns new connections away; 0 is what its control group is given.
+    #[arg(long, env = "APPPROXY_MEMORY_MB", value_name = "MIB", default_value_t = 0)]
+    memory_mb: u64,
     /// Seconds that open connections of a closed circuit may go on; less than a released port rests.
     #[arg(long, env = "APPPROXY_DRAIN_S", value_name = "SECONDS", default_value_t = 30,
           value_parser = clap::value_parser!(u64).range(0..60))]
@@ -177,6 +180,7 @@ fn config_of(args: &ServeArgs, data: &data::Data, listeners: &Listeners) -> Resu
         public_port,
         trusted_proxies: args.trusted_proxies.clone(),
         proxy_protocol_from: args.proxy_protocol_from.clone(),
+        memory_ceiling: edge::settings::memory_ceiling(args.memory_mb),
         drain_time: Duration::from_secs(args.drain_s),
         timing: coordinator::config::Timing::default(),
     })

@@ -48,6 +48,8 @@ pub struct Config {
     pub trusted_proxies: Vec<AddressRange>,
     /// Proxies whose connections begin with a header of the PROXY protocol.
     pub proxy_protocol_from: Vec<AddressRange>,
+    /// Bytes that the process may take before it turns new connections away.
+    pub memory_ceiling: Option<u64>,
     /// How long open connections of a closed circuit may go on.
     pub drain_time: Duration,
     /// The coordinator's time spans.
@@ -197,6 +199,7 @@ fn edge_config(config: &Config, api: SocketAddr, edge: SocketAddr) -> Result<edg
     let mut settings = edge::Config::new(worker_id, authority, edge_url, api_url, config.keys.worker.clone());
     settings.port_address = config.port_address;
     settings.limits.drain = config.drain_time;
+    settings.memory.ceiling_bytes = config.memory_ceiling;
     settings.trusted_proxies.clone_from(&config.trusted_proxies);
     settings.proxy_protocol_from.clone_from(&config.proxy_protocol_from);
     Ok(settings)

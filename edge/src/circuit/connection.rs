@@ -26,6 +26,8 @@ pub(crate) struct Connection {
     pub(crate) entrance: Entrance,
     /// Who is at the other end.
     pub(crate) client: Arc<Client>,
+    /// Whether it came when there was no memory for it: it is told so and nothing else.
+    pub(crate) is_shed: bool,
     /// How many requests it has brought.
     started: AtomicU64,
     /// The request that is being served; 0 while there is none.
@@ -118,6 +120,7 @@ impl Connection {
             number,
             entrance,
             client: client.into(),
+            is_shed: false,
             started: AtomicU64::new(0),
             serving: AtomicU64::new(0),
             cut: AtomicU64::new(0),
@@ -130,7 +133,7 @@ impl Connection {
 
     /// A stream of this connection, which has one request and ends alone.
     pub(crate) fn stream(&self, number: u64) -> Self {
-        Self::new(number, self.entrance, Arc::clone(&self.client))
+        Self { is_shed: self.is_shed, ..Self::new(number, self.entrance, Arc::clone(&self.client)) }
     }
 
     /// Its task has read the head of a request; the answer names the request.

@@ -31,6 +31,7 @@ use crate::api::Api;
 use crate::circuit::Entrance;
 use crate::client::Peers;
 use crate::freshness::Freshness;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::refusals::Refusals;
 use crate::table::Table;
@@ -53,6 +54,7 @@ pub(crate) struct EdgeProxy {
     api: Api,
     freshness: Arc<Freshness>,
     peers: Arc<Peers>,
+    memory: Arc<Memory>,
     refusals: Arc<Refusals>,
     metrics: Arc<Metrics>,
 }
@@ -93,6 +95,7 @@ impl EdgeProxy {
         api: Api,
         freshness: Arc<Freshness>,
         peers: Arc<Peers>,
+        memory: Arc<Memory>,
         refusals: Arc<Refusals>,
         metrics: Arc<Metrics>,
     ) -> SharedProxy {
@@ -102,7 +105,7 @@ impl EdgeProxy {
             max_retries: MAX_TRIES,
             ..ServerConf::default()
         };
-        let edge = Self { table: Arc::clone(&table), api, freshness, peers, refusals, metrics };
+        let edge = Self { table: Arc::clone(&table), api, freshness, peers, memory, refusals, metrics };
         Arc::new(PortProxy { http: Arc::new(http_proxy(&Arc::new(settings), edge)), table })
     }
 }

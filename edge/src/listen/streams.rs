@@ -17,7 +17,8 @@ use super::arrival::{Arrival, Gate};
 use super::connections::{Connections, next_number};
 use crate::circuit::{Busy, Connection, Entrance, Notice};
 use crate::descriptors;
-use crate::tcp::{Streams, serve};
+use crate::refusals::Refusal;
+use crate::tcp::{Streams, refuse, serve};
 
 /// How long to wait when there is no descriptor for a connection that waits to be accepted.
 const OUT_OF_DESCRIPTORS_WAIT: Duration = Duration::from_millis(200);
@@ -93,6 +94,10 @@ impl Acceptor {
     }
 
     fn take_in(&self, client: TcpStream, peer: SocketAddr) {
+        if self.streams.memory.is_shedding() {
+            self.streams.refusals.note(Refusal::Memory, peer.ip(), None, "no memory for another byte stream");
+            return refuse(&client);
+        }
         let (port, streams) = (self.port, Arc::clone(&self.streams));
         let sets = [Arc::clone(&self.own), Arc::clone(&self.all)];
         if streams.peers.must_introduce(peer.ip()) {

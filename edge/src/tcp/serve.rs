@@ -14,6 +14,7 @@ use crate::balance::Attempts;
 use crate::circuit::{Busy, LiveCircuit};
 use crate::client::{Ends, Peers};
 use crate::freshness::Freshness;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::refusals::{Refusal, Refusals};
 use crate::table::Table;
@@ -26,6 +27,8 @@ pub(crate) struct Streams {
     pub(crate) freshness: Arc<Freshness>,
     /// Whom the edge believes.
     pub(crate) peers: Arc<Peers>,
+    /// Whether there is memory for more.
+    pub(crate) memory: Arc<Memory>,
     /// What is turned away.
     pub(crate) refusals: Arc<Refusals>,
     /// What they count.
@@ -82,7 +85,7 @@ fn introduction(circuit: &LiveCircuit, client: &TcpStream, ends: Option<Ends>) -
 }
 
 /// Closes a connection so that the client sees an error, not an empty stream.
-fn refuse(client: &TcpStream) {
+pub(crate) fn refuse(client: &TcpStream) {
     // Without it the client sees an orderly end, which is as good as nothing better.
     let _ = client.set_zero_linger();
 }

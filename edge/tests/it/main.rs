@@ -22,6 +22,7 @@ mod headers;
 mod http;
 mod http2;
 mod introductions;
+mod memory;
 mod peer;
 mod ports;
 mod presence;

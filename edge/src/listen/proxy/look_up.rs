@@ -49,6 +49,11 @@ impl EdgeProxy {
         }
         let Some(busy) = &context.connection else { return Ok(false) };
         let problem = match self.find(session.req_header(), connection.entrance) {
+            Found::Circuit(circuit) if connection.is_shed => {
+                let client = context.client().map_or(connection.client.ip, |client| client.ip);
+                self.refusals.note(Refusal::Memory, client, Some(&circuit.key), "no memory for another connection");
+                Problem::Overloaded
+            }
             Found::Circuit(circuit) if self.freshness.has_lapsed(circuit.is_public) => Problem::Unconfirmed,
             Found::Circuit(circuit) if !circuit.balancer.has_weight() => Problem::NoTarget,
             Found::Circuit(circuit) => match circuit.lifetime.open(&connection, busy.request) {
@@ -67,13 +72,13 @@ impl EdgeProxy {
                 let client = context.client().unwrap_or(&connection.client);
                 // Boxed: a wait for half a minute must not make the future of every request larger.
                 let answer = Box::pin(self.ask(session.req_header(), endpoint, client)).await;
-                reply::send(session, answer).await?;
+                reply::send(session, if connection.is_ending() { answer.closing() } else { answer }).await?;
                 return Ok(true);
             }
             Found::Nothing(problem) => problem,
         };
         let has_own_port = matches!(connection.entrance, Entrance::Port(_)) && problem == Problem::UnknownAddress;
-        reply::send_problem(session, problem, has_own_port).await?;
+        reply::send_problem(session, problem, has_own_port || connection.is_ending()).await?;
         Ok(true)
     }
 
