@@ -43,6 +43,16 @@ pub(crate) struct Api {
     metrics: Arc<Metrics>,
 }
 
+/// What the edge tells its API as it goes.
+pub(crate) struct Signals {
+    /// How far it is in applying the registry.
+    pub(crate) position: watch::Receiver<Position>,
+    /// Whether it has been told to stop.
+    pub(crate) is_leaving: watch::Receiver<bool>,
+    /// Whether another process has its id.
+    pub(crate) is_id_in_use: watch::Receiver<bool>,
+}
+
 /// What can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Endpoint {
@@ -97,14 +107,13 @@ impl Api {
     /// Answers for the edge that `config` describes.
     pub(crate) fn new(
         config: &Config,
-        position: watch::Receiver<Position>,
+        signals: Signals,
         journal: Option<Arc<Journal>>,
         freshness: Arc<Freshness>,
-        is_leaving: watch::Receiver<bool>,
-        is_id_in_use: watch::Receiver<bool>,
         memory: Arc<Memory>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let Signals { position, is_leaving, is_id_in_use } = signals;
         Self {
             worker_id: config.worker_id.clone(),
             boot_id: config.boot_id,

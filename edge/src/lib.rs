@@ -27,7 +27,7 @@
 //! | `api` | the worker API: health, metrics, status, sync |
 //! | `registration` | register, heartbeat and leave at the coordinator |
 //! | `presence` | the edge's own key in the registry |
-//! | `rate` | how many requests a circuit takes |
+//! | `rate` | how many requests a circuit takes, and how many bytes it carries |
 //! | `refusals` | what is turned away, counted and logged |
 //! | `memory` | how near the memory ceiling is, and what is done about it |
 //! | `metrics` | counters; `metrics.txt` lists them |

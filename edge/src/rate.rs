@@ -1,8 +1,9 @@
-//! How many requests a circuit takes.
+//! How many requests a circuit takes, and how many bytes it carries.
 //!
 //! Invariant: a circuit without a rule costs a null pointer, and what is remembered of clients has a limit for the whole
 //! process ([`clients::MAX_CLIENTS`]).
 
+mod bandwidth;
 mod clients;
 mod pace;
 
@@ -14,6 +15,7 @@ use std::time::Instant;
 
 use entities::rate::{Per, RateLimit};
 
+pub(crate) use bandwidth::{Bandwidth, Booking, Way};
 use clients::{Clients, Key};
 use pace::Pace;
 

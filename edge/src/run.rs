@@ -9,7 +9,7 @@ use entities::registry::layout::Layout;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::api::Api;
+use crate::api::{Api, Signals};
 use crate::balance::Ground;
 use crate::client::Peers;
 use crate::config::{Config, Listeners};
@@ -74,16 +74,9 @@ pub async fn run(
     let (stop, must_stop) = watch::channel(false);
 
     let memory = Arc::new(Memory::new(config.memory.clone(), Arc::clone(&metrics)));
-    let api = Api::new(
-        &config,
-        position,
-        journal.clone(),
-        Arc::clone(&freshness),
-        is_leaving,
-        is_id_in_use,
-        Arc::clone(&memory),
-        Arc::clone(&metrics),
-    );
+    let signals = Signals { position, is_leaving, is_id_in_use };
+    let (fresh, near, counting) = (Arc::clone(&freshness), Arc::clone(&memory), Arc::clone(&metrics));
+    let api = Api::new(&config, signals, journal.clone(), fresh, near, counting);
     let refusals = Arc::new(Refusals::new(Arc::clone(&metrics)));
     let peers = Arc::new(Peers::new(&config));
     let streams = Streams {

@@ -16,7 +16,7 @@ use crate::faults::Faults;
 use crate::frontend::{Frontend, FrontendRequest};
 use crate::health_check::HealthCheck;
 use crate::ids::{AuthorityName, CircuitId, CircuitKey, Generation, OwnerId, ServiceName, UserId, Variant};
-use crate::rate::RateLimit;
+use crate::rate::{Bandwidth, RateLimit};
 use crate::target::Target;
 
 pub use protocol::{Backend, Protocol};
@@ -113,6 +113,8 @@ pub struct CircuitPatch {
     pub health_check: Option<Option<HealthCheck>>,
     /// Another limit of requests, or none.
     pub rate_limit: Option<Option<RateLimit>>,
+    /// Another bandwidth, or none.
+    pub bandwidth: Option<Option<Bandwidth>>,
     /// New access rules.
     pub access: Option<Access>,
     /// New time limits.
@@ -149,6 +151,9 @@ impl CircuitPatch {
         }
         if let Some(rate_limit) = self.rate_limit {
             changed.traffic.rate_limit = rate_limit;
+        }
+        if let Some(bandwidth) = self.bandwidth {
+            changed.traffic.bandwidth = bandwidth;
         }
         if let Some(access) = self.access {
             changed.access = access;

@@ -1,4 +1,4 @@
-//! How much a circuit takes: requests for each second.
+//! How much a circuit takes: requests and bytes for each second.
 //!
 //! Invariant: a rule that can be read here can be carried out as it says, without rounding.
 
@@ -16,6 +16,19 @@ const STEPS: u32 = 1_000;
 
 /// The longest burst. With the smallest rate it lasts 30 years, which nanoseconds in 64 bits can count.
 const MAX_BURST: u64 = 1_000_000;
+
+/// The smallest bandwidth: what is passed on in one piece is at most 64 KiB, and no piece may take longer than a second.
+const MIN_BYTES_PER_S: u64 = 64 * 1024;
+
+/// The largest bandwidth, a terabyte: more than one edge carries.
+const MAX_BYTES_PER_S: u64 = 1_000_000_000_000;
+
+/// The field `bandwidth`: how many bytes an edge carries for the circuit, in each direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bandwidth {
+    /// How many in each direction, over all of its connections.
+    pub bytes_per_s: u64,
+}
 
 /// The field `rate_limit`: how many requests, or connections of a byte stream, an edge takes for the circuit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +95,29 @@ impl RateLimit {
         }?;
         let burst = burst.unwrap_or_else(|| requests_per_s.in_a_second());
         Some(Some(Self { requests_per_s, burst, per: per.flatten().unwrap_or_default() }))
+    }
+}
+
+// === impl Bandwidth ===
+
+impl Bandwidth {
+    /// Reads the field `bandwidth`; `Some(None)` says that there is no limit any more.
+    pub fn read(value: &Value, pointer: &str, faults: &mut Faults) -> Option<Option<Self>> {
+        let mut fields = Fields::of(value, pointer, faults)?;
+        if !value.get("bytes_per_s").is_some_and(|number| !number.is_null()) {
+            fields.missing("bytes_per_s", faults);
+        }
+        let bytes_per_s = fields.integer("bytes_per_s", 0, MAX_BYTES_PER_S, faults);
+        let at = fields.pointer_to("bytes_per_s");
+        fields.finish(faults);
+        match bytes_per_s? {
+            0 => Some(None),
+            1..MIN_BYTES_PER_S => {
+                faults.push(at, FaultCode::Invalid, format!("must be at least {MIN_BYTES_PER_S}, or 0 for no limit"));
+                None
+            }
+            bytes_per_s => Some(Some(Self { bytes_per_s })),
+        }
     }
 }
 
@@ -173,6 +209,26 @@ mod tests {
             (json!({"requests_per_s": 5, "window_s": 1}), "/rate_limit/window_s", FaultCode::UnknownField),
         ] {
             assert_eq!(read(&value).1, [(pointer.to_owned(), code)], "{value}");
+        }
+    }
+
+    #[test]
+    fn a_bandwidth_has_a_least_and_a_most_and_none_is_zero() {
+        let read = |value: Value| {
+            let mut faults = Faults::default();
+            let read = Bandwidth::read(&value, "/bandwidth", &mut faults);
+            (read, faults.as_slice().iter().map(|fault| (fault.pointer.clone(), fault.code)).collect::<Vec<_>>())
+        };
+        assert_eq!(read(json!({"bytes_per_s": 65_536})), (Some(Some(Bandwidth { bytes_per_s: 65_536 })), vec![]));
+        assert_eq!(read(json!({"bytes_per_s": 0})), (Some(None), vec![]));
+        for (value, code) in [
+            (json!({}), FaultCode::Required),
+            (json!({"bytes_per_s": 65_535}), FaultCode::Invalid),
+            (json!({"bytes_per_s": 1_000_000_000_001_u64}), FaultCode::Invalid),
+            (json!({"bytes_per_s": 70_000.5}), FaultCode::Invalid),
+            (json!({"bytes_per_s": "1M"}), FaultCode::WrongType),
+        ] {
+            assert_eq!(read(value.clone()), (None, vec![("/bandwidth/bytes_per_s".to_owned(), code)]), "{value}");
         }
     }
 

@@ -83,6 +83,10 @@ pub struct CircuitView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub rate_limit: Option<entities::rate::RateLimit>,
+    /// How many bytes each edge carries in each direction; absent if all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub bandwidth: Option<entities::rate::Bandwidth>,
     /// Who may use it.
     #[schema(value_type = Object)]
     pub access: entities::access::Access,
@@ -200,6 +204,7 @@ impl CircuitView {
             retries: spec.traffic.retries,
             health_check: spec.traffic.health_check,
             rate_limit: spec.traffic.rate_limit,
+            bandwidth: spec.traffic.bandwidth,
             access: spec.access,
             timeouts: spec.traffic.timeouts,
             headers: spec.traffic.headers,

@@ -203,6 +203,8 @@ async fn a_change_that_the_backend_cannot_honour_is_refused_and_one_that_it_can_
     let limit = json!({"requests_per_s": 0.5, "burst": 1, "per": "client"});
     coordinator.manager.patch(&path, json!({"rate_limit": {"requests_per_s": 0.5}})).await.expect(200);
     assert_eq!(coordinator.manager.get(&path).await.expect(200)["rate_limit"], limit);
+    coordinator.manager.patch(&path, json!({"bandwidth": {"bytes_per_s": 100_000}})).await.expect(200);
+    assert_eq!(coordinator.manager.get(&path).await.expect(200)["bandwidth"], json!({"bytes_per_s": 100_000}));
     coordinator.manager.patch(&path, json!({"rate_limit": {"per": "none"}})).await.expect(200);
     assert_eq!(coordinator.manager.get(&path).await.expect(200)["rate_limit"], serde_json::Value::Null);
 }

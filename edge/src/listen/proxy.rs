@@ -16,6 +16,7 @@ use std::ops::Deref;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -33,6 +34,7 @@ use crate::client::Peers;
 use crate::freshness::Freshness;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
+use crate::rate::{Booking, Way};
 use crate::refusals::Refusals;
 use crate::table::Table;
 pub(super) use context::CONNECTION;
@@ -176,6 +178,41 @@ impl ProxyHttp for EdgeProxy {
         phase::done(Ok(()))
     }
 
+    fn request_body_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
+        &'life0 self,
+        _session: &'life1 mut Session,
+        body: &'life2 mut Option<Bytes>,
+        _is_end: bool,
+        context: &'life3 mut RequestContext,
+    ) -> Phase<'async_trait, Result<()>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        'life3: 'async_trait,
+        Self: 'async_trait,
+    {
+        let booking = context.book(Way::ToTarget, body.as_ref());
+        context.go_on_waiting(booking.as_ref().map(Booking::at));
+        match booking {
+            None => phase::done(Ok(())),
+            Some(booking) => Box::pin(async {
+                booking.pass().await;
+                Ok(())
+            }),
+        }
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _is_end: bool,
+        context: &mut RequestContext,
+    ) -> Result<Option<Duration>> {
+        Ok(context.hold_back(body.as_ref()))
+    }
+
     fn fail_to_connect(
         &self,
         _session: &mut Session,
@@ -249,24 +286,6 @@ impl ProxyHttp for EdgeProxy {
         'life2: 'async_trait,
         Self: 'async_trait,
     {
-        phase::done(Ok(()))
-    }
-
-    fn request_body_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
-        &'life0 self,
-        _session: &'life1 mut Session,
-        _body: &'life2 mut Option<Bytes>,
-        _is_end: bool,
-        context: &'life3 mut RequestContext,
-    ) -> Phase<'async_trait, Result<()>>
-    where
-        'life0: 'async_trait,
-        'life1: 'async_trait,
-        'life2: 'async_trait,
-        'life3: 'async_trait,
-        Self: 'async_trait,
-    {
-        context.go_on_waiting();
         phase::done(Ok(()))
     }
 

@@ -66,9 +66,9 @@ pub(crate) async fn serve(streams: &Streams, port: Port, client: TcpStream, ends
     let early = Early { to_target: introduction(&circuit, &client, ends), to_client: Vec::new() };
     let rules = RelayRules { idle: circuit.limits.idle, ..RelayRules::default() };
     // Nothing of the circuit's targets and rules is needed any more, and a stream may live for days.
-    let key = circuit.key.clone();
+    let (key, bandwidth) = (circuit.key.clone(), circuit.bandwidth.clone());
     drop(circuit);
-    let outcome = Relay::new(client, target, early, rules).await;
+    let outcome = Relay::new(client, target, early, rules).within(bandwidth).await;
     streams.metrics.count_relay(Some(&outcome));
     outcome.log(&key, connection.client.ip, "stream");
 }

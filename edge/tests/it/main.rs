@@ -10,6 +10,7 @@
 
 mod affinity;
 mod balancing;
+mod bandwidth;
 mod checks;
 mod churn;
 mod clients;

@@ -25,6 +25,7 @@ use uuid::Uuid;
     "health_check": {"type": "http", "path": "/api", "interval_s": 5, "timeout_s": 2, "retries": 3,
                      "expected_status": [200], "grace_s": 60},
     "rate_limit": {"requests_per_s": 5, "burst": 10, "per": "client"},
+    "bandwidth": {"bytes_per_s": 10_000_000},
     "access": {"public": true, "user_id": "alice"},
     "timeouts": {"connect_ms": 3000, "first_byte_ms": 60000, "idle_s": 0},
     "headers": {"request": {"set": {"x-team": "atlas"}, "remove": ["dnt"]}},
@@ -62,6 +63,8 @@ pub(crate) struct OpenCircuit {
     health_check: Option<HealthCheckBody>,
     /// How many requests are taken; over it `429` with `Retry-After`, and new byte streams are reset. Without it, all.
     rate_limit: Option<RateLimitBody>,
+    /// How many bytes are carried. Without it, all.
+    bandwidth: Option<BandwidthBody>,
     /// Who may use it.
     access: Option<AccessBody>,
     /// Time limits that differ from the edge's.
@@ -83,6 +86,7 @@ pub(crate) struct OpenCircuit {
     "retries": {"attempts": 2},
     "health_check": {"type": "none"},
     "rate_limit": {"per": "none"},
+    "bandwidth": {"bytes_per_s": 0},
     "access": {"public": true},
     "timeouts": {"first_byte_ms": 0},
     "headers": {"response": {"set": {"x-frame-options": "SAMEORIGIN"}}},
@@ -102,6 +106,8 @@ pub(crate) struct ChangeCircuit {
     health_check: Option<HealthCheckBody>,
     /// How many requests are taken; over it `429` with `Retry-After`, and new byte streams are reset. Without it, all.
     rate_limit: Option<RateLimitBody>,
+    /// How many bytes are carried. Without it, all.
+    bandwidth: Option<BandwidthBody>,
     /// Who may use it.
     access: Option<AccessBody>,
     /// Time limits that differ from the edge's.
@@ -203,6 +209,15 @@ struct RateLimitBody {
     /// Who shares the rate: each `client` (default; an IPv6 network of 64 bits is one) has its own, or the whole `circuit`. With
     /// `none` there is no limit.
     per: Option<String>,
+}
+
+/// How many bytes are carried: byte streams, upgraded connections, and contents of HTTP. Each edge of the authority counts for
+/// itself.
+#[derive(ToSchema)]
+struct BandwidthBody {
+    /// How many in each direction, over all connections of the circuit: at least 65,536, or 0 for no limit.
+    #[schema(maximum = 1_000_000_000_000_u64)]
+    bytes_per_s: u64,
 }
 
 /// Who may use a circuit.

@@ -7,6 +7,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use entities::authority::Scheme;
 use entities::circuit::Backend;
 use http::HeaderValue;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use crate::balance::Attempts;
 use crate::circuit::{Busy, Client, Connection, LiveCircuit, OpenRequest};
 use crate::client::Origin;
+use crate::rate::{Booking, Way};
 
 tokio::task_local! {
     /// The connection that this task serves: all requests of an HTTP/1 connection run in its task, each stream of an
@@ -36,6 +38,8 @@ pub(crate) struct RequestContext {
     tunnel: Option<(Arc<LiveCircuit>, Arc<Connection>)>,
     /// What the proxy says that it came through, if that is trusted.
     told: Option<Box<Told>>,
+    /// What is held back of its answer; dropping it gives the time back.
+    held_back: Option<Box<Booking>>,
     /// When it came, if somebody wants to know.
     came: Option<Instant>,
 }
@@ -59,7 +63,15 @@ impl RequestContext {
     pub(super) fn begin() -> Self {
         let connection = CONNECTION.try_with(Arc::clone).ok().map(Busy::begin);
         let came = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
-        Self { circuit: None, attempts: Attempts::default(), connection, tunnel: None, told: None, came }
+        Self {
+            circuit: None,
+            attempts: Attempts::default(),
+            connection,
+            tunnel: None,
+            told: None,
+            held_back: None,
+            came,
+        }
     }
 
     /// The circuit, once it is found.
@@ -110,11 +122,23 @@ impl RequestContext {
         }
     }
 
-    /// More of the request is on its way.
-    pub(super) fn go_on_waiting(&self) {
+    /// More of the request is on its way; it is sent `at` that time.
+    pub(super) fn go_on_waiting(&self, at: Option<Instant>) {
         if let Some((connection, limit)) = self.answer_limit() {
-            connection.answer.extend(Instant::now() + limit);
+            connection.answer.extend(at.unwrap_or_else(Instant::now) + limit);
         }
+    }
+
+    /// Books the time of a piece of content; nothing if it may pass at once.
+    pub(super) fn book(&self, way: Way, content: Option<&Bytes>) -> Option<Booking> {
+        let bandwidth = self.circuit()?.bandwidth.as_ref()?;
+        bandwidth.book(way, content?.len())
+    }
+
+    /// How long a piece of the answer must wait.
+    pub(super) fn hold_back(&mut self, content: Option<&Bytes>) -> Option<Duration> {
+        self.held_back = self.book(Way::ToClient, content).map(Box::new);
+        self.held_back.as_ref().map(|booking| booking.at().saturating_duration_since(Instant::now()))
     }
 
     /// Who waits, and how long. A socket that many streams share cannot be given up for one of them.
