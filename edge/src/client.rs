@@ -76,3 +76,27 @@ pub(crate) struct Ends {
     /// Where it went.
     pub(crate) local: SocketAddr,
 }
+
+#[cfg(test)]
+mod tests {
+    use entities::authority::Authority;
+
+    use super::*;
+
+    #[test]
+    fn a_peer_is_the_same_on_a_socket_of_either_family() {
+        let authority = Authority { name: "main".parse().expect("valid"), subdomains: None, ports: None };
+        let mut config =
+            Config::new("w1".parse().expect("valid"), authority, String::new(), String::new(), String::new());
+        config.trusted_proxies = vec!["10.0.0.0/8".parse().expect("valid")];
+        config.proxy_protocol_from = vec!["::ffff:192.0.2.1".parse().expect("valid")];
+        let peers = Peers::new(&config);
+        for ip in ["10.0.0.1", "::ffff:10.0.0.1"] {
+            assert!(peers.client(ip.parse().expect("an address")).is_trusted_proxy, "{ip}");
+        }
+        for ip in ["192.0.2.1", "::ffff:192.0.2.1"] {
+            assert!(peers.must_introduce(ip.parse().expect("an address")), "{ip}");
+        }
+        assert!(!peers.client("192.0.2.1".parse().expect("an address")).is_trusted_proxy);
+    }
+}

@@ -142,6 +142,7 @@ mod tests {
         assert_eq!(limiter.take_at(&clients, client, 0), Ok(()));
         let wait = limiter.take_at(&clients, client, SECOND / 2).expect_err("over the rate");
         assert_eq!(wait.seconds(), 2);
+        assert_eq!(limiter.take_at(&clients, client, SECOND).expect_err("over the rate").seconds(), 2, "rounded up");
         assert!(limiter.take_at(&clients, client, SECOND / 2 + 2 * SECOND - 1).is_err());
         assert!(limiter.take_at(&clients, client, SECOND / 2 + 2 * SECOND).is_ok());
         let short = self::limiter(1_000.0, 1, Per::Circuit);

@@ -104,7 +104,7 @@ impl Bandwidth {
     /// Reads the field `bandwidth`; `Some(None)` says that there is no limit any more.
     pub fn read(value: &Value, pointer: &str, faults: &mut Faults) -> Option<Option<Self>> {
         let mut fields = Fields::of(value, pointer, faults)?;
-        if !value.get("bytes_per_s").is_some_and(|number| !number.is_null()) {
+        if value.get("bytes_per_s").is_none_or(Value::is_null) {
             fields.missing("bytes_per_s", faults);
         }
         let bytes_per_s = fields.integer("bytes_per_s", 0, MAX_BYTES_PER_S, faults);
