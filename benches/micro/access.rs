@@ -37,7 +37,7 @@ pub(crate) fn measure(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("access");
     for (word, request) in [("token", &by_token), ("cookie", &by_cookie)] {
         let enter = |authorizer: &Authorizer| {
-            authorizer.authorize(&rules, black_box(request), CLIENT, Scheme::Http, "lab.apps.test")
+            authorizer.authorize(&rules, black_box(request), Some(CLIENT), Scheme::Http, "lab.apps.test")
         };
         let warm = authorizer();
         assert!(enter(&warm).is_ok(), "{word}");

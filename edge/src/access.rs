@@ -80,7 +80,7 @@ impl Authorizer {
     }
 
     /// Whether `request` from `ip` may use the circuit with these rules, which is reached by `scheme` at `host`, the value
-    /// of its `Host` field.
+    /// of its `Host` field. Of a client behind a proxy that does not say for whom it speaks nobody knows the address.
     ///
     /// # Errors
     /// Why it may not.
@@ -88,7 +88,7 @@ impl Authorizer {
         &self,
         rules: &Rules,
         request: &Parts,
-        ip: IpAddr,
+        ip: Option<IpAddr>,
         scheme: Scheme,
         host: &str,
     ) -> Result<Pass, Denial> {

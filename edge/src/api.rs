@@ -6,7 +6,6 @@
 mod key;
 mod query;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use entities::host::is_ip_or_localhost;
@@ -16,9 +15,11 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::config::Config;
+use crate::circuit::Client;
+use crate::config::{AddressRange, Config};
 use crate::freshness::Freshness;
 use crate::keys::WorkerKeys;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::reply::{Problem, Reply};
 use crate::snapshot::Journal;
@@ -31,7 +32,7 @@ pub(crate) struct Api {
     boot_id: entities::ids::BootId,
     authority: String,
     names: Vec<String>,
-    allowed: Vec<IpAddr>,
+    allowed: Vec<AddressRange>,
     keys: Arc<WorkerKeys>,
     requires_tls: bool,
     position: watch::Receiver<Position>,
@@ -39,7 +40,18 @@ pub(crate) struct Api {
     freshness: Arc<Freshness>,
     is_leaving: watch::Receiver<bool>,
     is_id_in_use: watch::Receiver<bool>,
+    memory: Arc<Memory>,
     metrics: Arc<Metrics>,
+}
+
+/// What the edge tells its API as it goes.
+pub(crate) struct Signals {
+    /// How far it is in applying the registry.
+    pub(crate) position: watch::Receiver<Position>,
+    /// Whether it has been told to stop.
+    pub(crate) is_leaving: watch::Receiver<bool>,
+    /// Whether another process has its id.
+    pub(crate) is_id_in_use: watch::Receiver<bool>,
 }
 
 /// What can be asked.
@@ -67,7 +79,7 @@ pub(crate) struct Question<'a> {
     /// The query, without its question mark.
     pub(crate) query: &'a str,
     /// Who asks.
-    pub(crate) client: IpAddr,
+    pub(crate) client: &'a Client,
     /// The fields that may carry the worker key.
     pub(crate) authorization: Option<&'a [u8]>,
     /// As above.
@@ -94,23 +106,22 @@ impl Endpoint {
 
 impl Api {
     /// Answers for the edge that `config` describes.
-    #[expect(clippy::too_many_arguments, reason = "each is another part of the edge; a struct would only repeat them")]
     pub(crate) fn new(
         config: &Config,
         keys: Arc<WorkerKeys>,
-        position: watch::Receiver<Position>,
+        signals: Signals,
         journal: Option<Arc<Journal>>,
         freshness: Arc<Freshness>,
-        is_leaving: watch::Receiver<bool>,
-        is_id_in_use: watch::Receiver<bool>,
+        memory: Arc<Memory>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let Signals { position, is_leaving, is_id_in_use } = signals;
         Self {
             worker_id: config.worker_id.clone(),
             boot_id: config.boot_id,
             authority: config.authority.name.to_string(),
             names: config.api_names.iter().map(ToString::to_string).collect(),
-            allowed: config.api_allowed.iter().map(IpAddr::to_canonical).collect(),
+            allowed: config.api_allowed.clone(),
             keys,
             requires_tls: config.requires_tls,
             position,
@@ -118,6 +129,7 @@ impl Api {
             freshness,
             is_leaving,
             is_id_in_use,
+            memory,
             metrics,
         }
     }
@@ -135,7 +147,7 @@ impl Api {
         match question.endpoint {
             Endpoint::Live => Reply::json(StatusCode::OK, &json!({"status": "alive"})),
             Endpoint::Ready => self.ready(),
-            Endpoint::Metrics | Endpoint::Status if !self.allowed.contains(&question.client) => {
+            Endpoint::Metrics | Endpoint::Status if !self.is_allowed(question.client) => {
                 Problem::AddressNotAllowed.reply(false)
             }
             Endpoint::Metrics => self.metrics(),
@@ -152,6 +164,11 @@ impl Api {
         }
     }
 
+    /// Somebody of whom nothing is known but the proxy in front may not do what that proxy may.
+    fn is_allowed(&self, client: &Client) -> bool {
+        !client.is_hidden && self.allowed.iter().any(|range| range.contains(client.ip))
+    }
+
     fn ready(&self) -> Reply {
         let is_leaving = *self.is_leaving.borrow();
         let position = self.position.borrow().clone();
@@ -160,6 +177,8 @@ impl Api {
             (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
             // Traffic that comes is served, but it should go to the process that was here before.
             (true, false) if *self.is_id_in_use.borrow() => (StatusCode::SERVICE_UNAVAILABLE, "id_in_use"),
+            // It lives, but new connections are better off elsewhere.
+            (true, false) if self.memory.is_shedding() => (StatusCode::SERVICE_UNAVAILABLE, "shedding"),
             (true, false) => (StatusCode::OK, "ready"),
         };
         let answer = match stale(&position) {
@@ -201,6 +220,11 @@ impl Api {
             "circuits": self.metrics.circuits.get(),
             "ports_open": self.metrics.ports_open.get(),
             "connections_open": self.metrics.connections_open.get(),
+            "memory": {
+                "resident_bytes": self.metrics.resident_bytes.get(),
+                "ceiling_bytes": self.memory.ceiling_bytes(),
+                "shedding": self.memory.is_shedding(),
+            },
             "refused": &position.refused[..],
             "stale": stale(&position),
             "confirmed_age_s": self.freshness.age().as_secs(),

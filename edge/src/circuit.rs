@@ -18,6 +18,7 @@ use http::HeaderValue;
 
 use crate::access::Rules;
 use crate::balance::{Balancer, Ground};
+use crate::rate::{Bandwidth, RateLimiter};
 use crate::table::Slot;
 
 pub(crate) use answer::AnswerWait;
@@ -47,6 +48,10 @@ pub(crate) struct LiveCircuit {
     pub(crate) edits: Option<Box<HeaderEdits>>,
     /// Which header tells a TCP target who the client is.
     pub(crate) proxy_protocol: Option<ProxyProtocol>,
+    /// How many requests it takes; all if there is none.
+    pub(crate) rate: Option<Arc<RateLimiter>>,
+    /// How many bytes it carries; all if there is none.
+    pub(crate) bandwidth: Option<Arc<Bandwidth>>,
     /// Which target gets the next request.
     pub(crate) balancer: Balancer,
     /// What outlives a generation.
@@ -80,6 +85,9 @@ impl LiveCircuit {
         let lifetime = before.map(|before| Arc::clone(&before.lifetime)).unwrap_or_default();
         let limits = limits.with(circuit.traffic.timeouts, circuit.backend);
         let way_in = WayIn::new(&circuit.frontend, authority);
+        let rate = RateLimiter::of(circuit.traffic.rate_limit, before.and_then(|before| before.rate.as_ref()));
+        let bandwidth = before.and_then(|before| before.bandwidth.as_ref());
+        let bandwidth = Bandwidth::of(circuit.traffic.bandwidth, bandwidth);
         let before = before.map(|before| &before.balancer);
         Self {
             slot: Slot::of(&circuit.frontend),
@@ -87,6 +95,8 @@ impl LiveCircuit {
             access: Rules::of(&circuit),
             balancer: Balancer::new(&circuit, limits, way_in.scheme, before, lifetime.turn(), Arc::clone(ground)),
             way_in,
+            rate,
+            bandwidth,
             protocol: circuit.protocol,
             backend: circuit.backend,
             limits,

@@ -16,7 +16,9 @@ use entities::token::CookieKey;
 use ipnet::IpNet;
 
 pub use crate::circuit::TimeLimits;
+pub use crate::client::AddressRange;
 use crate::freshness::MaxStaleness;
+pub use crate::memory::{MemoryRules, ceiling_of_control_group};
 
 /// Settings of one edge.
 #[derive(Clone)]
@@ -36,7 +38,11 @@ pub struct Config {
     /// Hosts that reach the worker API besides IP literals and `localhost`.
     pub api_names: Vec<HostName>,
     /// Who may read `/metrics` and `/status`.
-    pub api_allowed: Vec<IpAddr>,
+    pub api_allowed: Vec<AddressRange>,
+    /// Proxies that are believed when they say whom they speak for.
+    pub trusted_proxies: Vec<AddressRange>,
+    /// Proxies whose connections begin with a header of the PROXY protocol.
+    pub proxy_protocol_from: Vec<AddressRange>,
     /// The coordinator, without a trailing slash.
     pub coordinator_url: String,
     /// Proves edge and coordinator to each other.
@@ -73,6 +79,8 @@ pub struct Config {
     pub has_worker_key_in_registry: bool,
     /// How often the lease of that key is kept alive.
     pub keep_alive_interval: Duration,
+    /// How much memory the process may take.
+    pub memory: MemoryRules,
     /// Where targets may be.
     pub targets: TargetRules,
     /// Tells how old the snapshot is.
@@ -133,7 +141,9 @@ impl Config {
             port_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             api_url,
             api_names: Vec::new(),
-            api_allowed: vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)],
+            api_allowed: loopback(),
+            trusted_proxies: Vec::new(),
+            proxy_protocol_from: Vec::new(),
             coordinator_url,
             cookie_keys: vec![CookieKey::derived_from(&worker_key)],
             worker_key,
@@ -158,6 +168,7 @@ impl Config {
             held_back_relist_interval: Duration::from_secs(30),
             has_worker_key_in_registry: true,
             keep_alive_interval: Duration::from_secs(5),
+            memory: MemoryRules::default(),
             targets: TargetRules::default(),
             clock: Arc::new(SystemClock),
         }
@@ -167,6 +178,11 @@ impl Config {
     pub(crate) fn max_staleness(&self) -> MaxStaleness {
         MaxStaleness { public: self.max_staleness_public, private: self.max_staleness_private }
     }
+}
+
+/// This machine.
+pub(crate) fn loopback() -> Vec<AddressRange> {
+    vec![IpAddr::V4(Ipv4Addr::LOCALHOST).into(), IpAddr::V6(Ipv6Addr::LOCALHOST).into()]
 }
 
 // === impl TargetRules ===
@@ -203,6 +219,8 @@ impl fmt::Debug for Config {
             .field("api_url", &self.api_url)
             .field("api_names", &self.api_names)
             .field("api_allowed", &self.api_allowed)
+            .field("trusted_proxies", &self.trusted_proxies)
+            .field("proxy_protocol_from", &self.proxy_protocol_from)
             .field("coordinator_url", &self.coordinator_url)
             .field("cookie_keys", &self.cookie_keys)
             .field("key_file", &self.key_file)
@@ -219,6 +237,7 @@ impl fmt::Debug for Config {
             .field("held_back_relist_interval", &self.held_back_relist_interval)
             .field("has_worker_key_in_registry", &self.has_worker_key_in_registry)
             .field("keep_alive_interval", &self.keep_alive_interval)
+            .field("memory", &self.memory)
             .field("data_dir", &self.data_dir)
             .finish_non_exhaustive()
     }

@@ -17,6 +17,7 @@
 //! | `descriptors` | whether there are file descriptors left |
 //! | `table` | circuits by host and by port, and what a change of the registry means for them |
 //! | `circuit` | what one circuit needs at run time, and the connections that it has open |
+//! | `client` | who the client is: the peer, or whom a trusted proxy speaks for |
 //! | [`balance`] | which target gets the next request, and how often one is tried |
 //! | `health` | which targets work: what requests meet, and what probes find out |
 //! | [`access`] | who may use a circuit: tickets, cookies, bearer tokens, whose page asks |
@@ -28,7 +29,9 @@
 //! | `keys` | the worker keys, and their rotation |
 //! | `registration` | register, heartbeat and leave at the coordinator |
 //! | `presence` | the edge's own key in the registry |
+//! | `rate` | how many requests a circuit takes, and how many bytes it carries |
 //! | `refusals` | what is turned away, counted and logged |
+//! | `memory` | how near the memory ceiling is, and what is done about it |
 //! | `metrics` | counters; `metrics.txt` lists them |
 //!
 //! # Invariants
@@ -48,6 +51,7 @@ mod backoff;
 pub mod balance;
 mod circuit;
 pub mod cli;
+mod client;
 pub mod config;
 mod descriptors;
 mod egress;
@@ -56,8 +60,10 @@ mod head;
 mod health;
 mod keys;
 mod listen;
+mod memory;
 mod metrics;
 mod presence;
+mod rate;
 mod refusals;
 mod registration;
 mod reply;

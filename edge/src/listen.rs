@@ -3,6 +3,7 @@
 //! Invariant: an accept loop that is closed has given its socket back to the operating system when closing returns.
 
 mod accept;
+mod arrival;
 mod connections;
 mod http1;
 mod http2;
@@ -52,7 +53,9 @@ impl TrafficPort {
     ) -> io::Result<(Self, DynamicPorts)> {
         let metrics = Arc::clone(&streams.metrics);
         let all = Arc::new(Connections::new(Arc::clone(&metrics)));
-        let context = ServingContext { client, refusals: Arc::clone(&streams.refusals), metrics };
+        let (refusals, peers) = (Arc::clone(&streams.refusals), Arc::clone(&streams.peers));
+        let memory = Arc::clone(&streams.memory);
+        let context = ServingContext { client, peers, memory, refusals, metrics };
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         tracing::info!(%address, "traffic port listens");

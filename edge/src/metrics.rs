@@ -65,6 +65,12 @@ pub(crate) struct Metrics {
     pub(crate) snapshot_writes: IntCounter,
     /// Times that it could not be written.
     pub(crate) snapshot_errors: IntCounter,
+    /// Memory that the process takes.
+    pub(crate) resident_bytes: IntGauge,
+    /// Memory that it may take.
+    pub(crate) memory_ceiling_bytes: IntGauge,
+    /// Whether new connections are turned away for want of memory.
+    pub(crate) shedding: IntGauge,
     /// Size of the snapshot's file.
     pub(crate) snapshot_bytes: IntGauge,
     stale: [IntGauge; StaleReason::ALL.len()],
@@ -186,6 +192,13 @@ impl Metrics {
             )?,
             snapshot_writes: counter(&registry, "snapshot_writes_total", "Times that the snapshot was written")?,
             snapshot_errors: counter(&registry, "snapshot_errors_total", "Times that it could not be written")?,
+            resident_bytes: gauge(&registry, "resident_bytes", "Memory that the process takes")?,
+            memory_ceiling_bytes: gauge(
+                &registry,
+                "memory_ceiling_bytes",
+                "Memory that it may take; 0 for no ceiling",
+            )?,
+            shedding: gauge(&registry, "shedding", "Whether new connections are turned away for want of memory")?,
             snapshot_bytes: gauge(&registry, "snapshot_bytes", "Size of the snapshot")?,
             stale: StaleReason::ALL.map(|reason| stale.with_label_values(&[reason.as_str()])),
             requests: CODE_CLASSES.map(|class| requests.with_label_values(&[class])),

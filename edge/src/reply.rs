@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::header::{ALLOW, HeaderName, LOCATION, REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
+use crate::memory;
+
 /// When to ask again for an application that is starting.
 const STARTING_RETRY_S: u16 = 2;
 
@@ -14,6 +16,8 @@ const STARTING_RETRY_S: u16 = 2;
 pub(crate) enum Problem {
     /// The request is not what HTTP/1.1 allows.
     BadRequest,
+    /// Fields of proxies in front of the edge name different clients.
+    AmbiguousClient,
     /// A query parameter does not parse.
     InvalidQuery,
     /// The worker key is missing or wrong.
@@ -48,6 +52,13 @@ pub(crate) enum Problem {
     Unconfirmed,
     /// The target did not answer in time.
     TargetTimeout,
+    /// The edge has no memory for another connection.
+    Overloaded,
+    /// The circuit takes no more requests at this rate.
+    TooManyRequests {
+        /// When it takes the next one.
+        retry_after_s: u32,
+    },
 }
 
 /// An answer of the edge's own.
@@ -74,6 +85,12 @@ impl Problem {
             Self::BadRequest => {
                 (StatusCode::BAD_REQUEST, "bad_request", "Bad Request", "The request has no valid Host field.")
             }
+            Self::AmbiguousClient => (
+                StatusCode::BAD_REQUEST,
+                "ambiguous_client",
+                "Bad Request",
+                "X-Forwarded-For and Forwarded name different clients. A proxy that sets one of them must remove the other.",
+            ),
             Self::InvalidQuery => (
                 StatusCode::BAD_REQUEST,
                 "invalid_query",
@@ -171,6 +188,18 @@ impl Problem {
                 "Application too slow",
                 "The application did not answer in time.",
             ),
+            Self::Overloaded => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "Too many connections",
+                "The proxy has no room for another connection at the moment. Try again a little later.",
+            ),
+            Self::TooManyRequests { .. } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_requests",
+                "Too many requests",
+                "The application takes requests at a limited rate. Try again a little later.",
+            ),
         }
     }
 
@@ -188,6 +217,8 @@ impl Problem {
         let field = match self {
             Self::NoTarget => Some((RETRY_AFTER, HeaderValue::from_static("1"))),
             Self::Starting => Some((RETRY_AFTER, HeaderValue::from(STARTING_RETRY_S))),
+            Self::Overloaded => Some((RETRY_AFTER, HeaderValue::from(memory::RETRY_AFTER_S))),
+            Self::TooManyRequests { retry_after_s } => Some((RETRY_AFTER, HeaderValue::from(retry_after_s))),
             Self::Unconfirmed => Some((RETRY_AFTER, HeaderValue::from_static("30"))),
             Self::MethodNotAllowed => Some((ALLOW, HeaderValue::from_static("GET, HEAD"))),
             Self::Unauthorized | Self::CredentialRequired => {
@@ -213,8 +244,9 @@ impl Problem {
         matches!(self, Self::Starting | Self::NoTarget).then_some(STARTING_RETRY_S)
     }
 
-    /// The answer as `grpc-status` and `grpc-message`, by gRPC's table for statuses of HTTP but for one: what took too
-    /// long is `DEADLINE_EXCEEDED` and not `UNAVAILABLE`, because it may have been done.
+    /// The answer as `grpc-status` and `grpc-message`, by gRPC's table for statuses of HTTP but for two: what took too
+    /// long is `DEADLINE_EXCEEDED` and not `UNAVAILABLE`, because it may have been done; and what is over a rate is
+    /// `RESOURCE_EXHAUSTED`, which clients do not try again at once.
     pub(crate) fn grpc(self) -> (u16, &'static str) {
         let (status, _, _, detail) = self.parts();
         let code = match status {
@@ -222,7 +254,8 @@ impl Problem {
             StatusCode::UNAUTHORIZED => 16,
             StatusCode::FORBIDDEN => 7,
             StatusCode::NOT_FOUND => 12,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => 14,
+            StatusCode::TOO_MANY_REQUESTS => 8,
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => 14,
             StatusCode::GATEWAY_TIMEOUT => 4,
             _ => 2,
         };
@@ -316,6 +349,7 @@ mod tests {
     fn calls_of_grpc_get_a_status_and_a_message_that_needs_no_escape() {
         let codes = [
             (Problem::BadRequest, 13),
+            (Problem::AmbiguousClient, 13),
             (Problem::Unauthorized, 16),
             (Problem::AddressNotAllowed, 7),
             (Problem::CredentialRequired, 16),
@@ -329,6 +363,8 @@ mod tests {
             (Problem::Starting, 14),
             (Problem::Unconfirmed, 14),
             (Problem::TargetTimeout, 4),
+            (Problem::Overloaded, 14),
+            (Problem::TooManyRequests { retry_after_s: 1 }, 8),
         ];
         for (problem, code) in codes {
             let (status, message) = problem.grpc();

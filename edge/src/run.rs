@@ -10,14 +10,16 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::access::{Authorizer, PublicKeys};
-use crate::api::Api;
+use crate::api::{Api, Signals};
 use crate::balance::Ground;
+use crate::client::Peers;
 use crate::config::{Config, Listeners};
 use crate::egress::Egress;
 use crate::freshness::Freshness;
 use crate::health::Health;
 use crate::keys::WorkerKeys;
 use crate::listen::{DynamicPorts, EdgeProxy, TrafficPort};
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::presence::Presence;
 use crate::refusals::Refusals;
@@ -74,34 +76,33 @@ pub async fn run(
     let (leaving, is_leaving) = watch::channel(false);
     let (stop, must_stop) = watch::channel(false);
 
-    let api = Api::new(
-        &config,
-        Arc::clone(&worker_keys),
-        position,
-        journal.clone(),
-        Arc::clone(&freshness),
-        is_leaving,
-        is_id_in_use,
-        Arc::clone(&metrics),
-    );
+    let memory = Arc::new(Memory::new(config.memory.clone(), Arc::clone(&metrics)));
+    let signals = Signals { position, is_leaving, is_id_in_use };
+    let (fresh, near, counting) = (Arc::clone(&freshness), Arc::clone(&memory), Arc::clone(&metrics));
+    let api = Api::new(&config, Arc::clone(&worker_keys), signals, journal.clone(), fresh, near, counting);
     let refusals = Arc::new(Refusals::new(Arc::clone(&metrics)));
+    let peers = Arc::new(Peers::new(&config));
     let streams = Streams {
         table: Arc::clone(&table),
         freshness: Arc::clone(&freshness),
+        peers: Arc::clone(&peers),
+        memory: Arc::clone(&memory),
         refusals: Arc::clone(&refusals),
         metrics: Arc::clone(&metrics),
     };
     let keys = Arc::new(PublicKeys::default());
-    let authorizer = Authorizer::new(Arc::clone(&keys), config.cookie_keys.clone(), Arc::clone(&config.clock));
-    let proxy = EdgeProxy::shared(
-        Arc::clone(&table),
+    let proxy = EdgeProxy {
+        table: Arc::clone(&table),
         api,
-        Arc::clone(&freshness),
-        Arc::new(authorizer),
+        freshness: Arc::clone(&freshness),
+        authorizer: Authorizer::new(Arc::clone(&keys), config.cookie_keys.clone(), Arc::clone(&config.clock)),
+        peers,
+        memory: Arc::clone(&memory),
         refusals,
-        Arc::clone(&metrics),
-    );
-    let (traffic, ports) = TrafficPort::open(listeners.traffic, config.port_address, proxy, config.client, streams)?;
+        metrics: Arc::clone(&metrics),
+    };
+    let (traffic, ports) =
+        TrafficPort::open(listeners.traffic, config.port_address, proxy.shared(), config.client, streams)?;
 
     let applier = Applier::new(&config, table, ports, keys, Arc::new(ground), journal.clone(), Arc::clone(&metrics));
     let presence = Presence::new(&config, Arc::clone(&registry), &layout);
@@ -117,6 +118,7 @@ pub async fn run(
     registering.spawn(registrar.clone().run(health.clone()));
     registering.spawn(health.run());
     registering.spawn(worker_keys.follow(config.key_file.clone(), config.accepted_keys_file.clone()));
+    registering.spawn(memory.watch());
     if config.has_worker_key_in_registry {
         registering.spawn(presence.clone().run());
     }

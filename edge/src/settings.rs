@@ -2,7 +2,7 @@
 //!
 //! Invariant: `sample.toml` is a file that this reads, with every key and its default.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,7 +17,9 @@ use program::registry::RegistrySettings;
 use program::settings::{SettingFaults, Settings};
 
 use crate::circuit::unless_zero;
-use crate::config::{ClientLimits, Config, TargetRules, TimeLimits};
+use crate::config::{
+    AddressRange, ClientLimits, Config, MemoryRules, TargetRules, TimeLimits, ceiling_of_control_group, loopback,
+};
 
 /// A commented configuration file.
 pub const SAMPLE: &str = include_str!("../sample.toml");
@@ -27,6 +29,8 @@ const DEFAULT_PORTS: &str = "30000-30999";
 
 /// Short secrets can be guessed: 32 bytes are 128 random bits in hexadecimal.
 const MIN_COOKIE_SECRET_BYTES: usize = 32;
+/// The highest memory ceiling: 16 TiB.
+const MAX_MEMORY_MB: u64 = 16 * 1024 * 1024;
 
 /// What the file says.
 #[derive(Debug, Clone)]
@@ -100,9 +104,12 @@ pub fn read(mut settings: Settings<'_>) -> Result<EdgeSettings, SettingFaults> {
 struct Over {
     weight: u16,
     port_address: IpAddr,
-    api_allowed: Option<Vec<IpAddr>>,
+    api_allowed: Option<Vec<AddressRange>>,
+    trusted_proxies: Vec<AddressRange>,
+    proxy_protocol_from: Vec<AddressRange>,
     client: ClientLimits,
     heartbeat_interval: Duration,
+    memory: MemoryRules,
     targets: TargetRules,
     announce_time: Duration,
     shutdown_drain: Duration,
@@ -120,6 +127,7 @@ impl Over {
         let connect_ms = settings.number("circuits", "connect_timeout_ms", 3_000, 10, 60_000);
         let first_byte_ms = settings.number("circuits", "first_byte_timeout_ms", 300_000, 0, 3_600_000);
         let idle_s = settings.number("circuits", "idle_timeout_s", 0, 0, 7 * DAY_S);
+        let memory_mb = settings.number("limits", "memory_mb", 0, 0, MAX_MEMORY_MB);
         let mut seconds = |section, key, default, least, most| {
             Duration::from_secs(settings.number(section, key, default, least, most))
         };
@@ -141,6 +149,7 @@ impl Over {
                 idle: unless_zero(Duration::from_secs(idle_s)),
                 drain: seconds("circuits", "drain_s", 30, 0, DAY_S),
             },
+            memory: MemoryRules { ceiling_bytes: memory_ceiling(memory_mb), ..MemoryRules::default() },
             targets: TargetRules {
                 allows_loopback: settings.or("targets", "allow_loopback", false),
                 allowed: settings.list("targets", "allowed").unwrap_or_default(),
@@ -150,17 +159,21 @@ impl Over {
             },
             port_address: settings.or("listen", "port_address", IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             api_allowed: settings.list("listen", "api_allowed"),
+            trusted_proxies: settings.list("listen", "trusted_proxies").unwrap_or_default(),
+            proxy_protocol_from: settings.list("listen", "proxy_protocol_from").unwrap_or_default(),
         }
     }
 
     fn over(self, config: Config) -> Config {
-        let loopback = || vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
         Config {
             weight: self.weight,
             port_address: self.port_address,
             api_allowed: self.api_allowed.unwrap_or_else(loopback),
+            trusted_proxies: self.trusted_proxies,
+            proxy_protocol_from: self.proxy_protocol_from,
             client: self.client,
             heartbeat_interval: self.heartbeat_interval,
+            memory: self.memory,
             targets: self.targets,
             announce_time: self.announce_time,
             shutdown_drain: self.shutdown_drain,
@@ -183,6 +196,14 @@ fn read_cookie_keys(settings: &mut Settings<'_>) -> Option<Vec<CookieKey>> {
         return None;
     }
     Some(secrets.into_iter().map(CookieKey::derived_from).collect())
+}
+
+/// A ceiling as it is written down: zero is what the system gives the process.
+pub fn memory_ceiling(mb: u64) -> Option<u64> {
+    match mb {
+        0 => ceiling_of_control_group(),
+        _ => Some(mb.saturating_mul(1024 * 1024)),
+    }
 }
 
 fn read_authority(settings: &mut Settings<'_>, traffic: SocketAddr) -> Option<Authority> {
@@ -310,6 +331,19 @@ mod tests {
         assert_eq!(by_file.config.accepted_keys, ["worker-key"]);
         assert_eq!(by_file.config.accepted_keys_file, Some(PathBuf::from("/run/keys")));
         assert_eq!(by_file.config.key_file, Some(PathBuf::from("/etc/appproxy/worker.key")));
+    }
+
+    #[test]
+    fn an_entry_that_is_no_range_is_a_fault_and_not_passed_over() {
+        for key in ["TRUSTED_PROXIES", "PROXY_PROTOCOL_FROM", "API_ALLOWED"] {
+            let name = format!("APPPROXY_LISTEN__{key}");
+            let faults = read_text(SAMPLE, &[(&name, "10.0.0.0/8,10.0.0.0/33,proxy.test")]).expect_err("faulty");
+            for entry in ["\"10.0.0.0/33\"", "\"proxy.test\""] {
+                assert!(faults.contains(&name) && faults.contains(entry), "{faults}");
+            }
+        }
+        let read = read_text(SAMPLE, &[("APPPROXY_LISTEN__TRUSTED_PROXIES", "10.0.0.0/8,::1")]).expect("faultless");
+        assert_eq!(read.config.trusted_proxies.len(), 2);
     }
 
     #[test]

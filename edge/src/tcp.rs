@@ -10,4 +10,6 @@ mod serve;
 
 pub(crate) use connect::{ConnectError, connect};
 pub(crate) use keep_alive::keep_alive;
-pub(crate) use serve::{Streams, serve};
+#[cfg(test)]
+pub(crate) use proxy_protocol::header as proxy_header;
+pub(crate) use serve::{Streams, refuse, serve};

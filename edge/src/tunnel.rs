@@ -5,6 +5,8 @@
 
 mod handshake;
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use entities::ids::CircuitKey;
@@ -12,6 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::balance::Hold;
 use crate::circuit::{Busy, OpenRequest};
+use crate::rate::Bandwidth;
 pub(crate) use handshake::{Answer, HandshakeError, shake_hands};
 
 /// Protocols that a request may not be upgraded to: they would take the connection out of the sight of its checks.
@@ -21,6 +24,8 @@ const REFUSED: [&[u8]; 3] = [b"h2c", b"tls", b"http"];
 pub(crate) struct Switched {
     /// Whose circuit it belongs to, for logs.
     pub(crate) key: CircuitKey,
+    /// Whose it is, for logs.
+    pub(crate) client: IpAddr,
     /// The target, which has said `101`.
     pub(crate) target: TcpStream,
     /// What the client gets first: the head of the `101`, and what the target sent behind it.
@@ -33,6 +38,8 @@ pub(crate) struct Switched {
     pub(crate) busy: Busy,
     /// How long the tunnel may carry nothing.
     pub(crate) idle: Option<Duration>,
+    /// How many bytes its circuit carries.
+    pub(crate) bandwidth: Option<Arc<Bandwidth>>,
 }
 
 /// Whether a request with these values of `Upgrade` may become a tunnel.

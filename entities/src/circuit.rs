@@ -16,6 +16,7 @@ use crate::faults::Faults;
 use crate::frontend::{Frontend, FrontendRequest};
 use crate::health_check::HealthCheck;
 use crate::ids::{AuthorityName, CircuitId, CircuitKey, Generation, OwnerId, ServiceName, UserId, Variant};
+use crate::rate::{Bandwidth, RateLimit};
 use crate::target::Target;
 
 pub use protocol::{Backend, Protocol};
@@ -110,6 +111,10 @@ pub struct CircuitPatch {
     pub retries: Option<Retries>,
     /// Another health check, or none.
     pub health_check: Option<Option<HealthCheck>>,
+    /// Another limit of requests, or none.
+    pub rate_limit: Option<Option<RateLimit>>,
+    /// Another bandwidth, or none.
+    pub bandwidth: Option<Option<Bandwidth>>,
     /// New access rules.
     pub access: Option<Access>,
     /// New time limits.
@@ -151,6 +156,12 @@ impl CircuitPatch {
         }
         if let Some(health_check) = self.health_check {
             changed.traffic.health_check = health_check;
+        }
+        if let Some(rate_limit) = self.rate_limit {
+            changed.traffic.rate_limit = rate_limit;
+        }
+        if let Some(bandwidth) = self.bandwidth {
+            changed.traffic.bandwidth = bandwidth;
         }
         if let Some(access) = self.access {
             changed.access = access;

@@ -7,7 +7,7 @@
 //! | [`ids`] | typed names and counters: keys, ids, generations, revisions |
 //! | [`host`] | host names and subdomains in normal form |
 //! | [`circuit`] | one routing rule: what a caller asks for, what an edge gets, what may change |
-//! | [`frontend`], [`target`], [`access`], [`balance`], [`health_check`] | the parts of a circuit |
+//! | [`frontend`], [`target`], [`access`], [`balance`], [`health_check`], [`rate`] | the parts of a circuit |
 //! | [`authority`], [`worker`] | the addresses that clients use, and the edges behind them |
 //! | [`token`] | what opens private circuits: tickets, bearer tokens, cookies, and the keys behind them |
 //! | [`faults`], [`fields`] | reading outside JSON so that every fault is reported at once |
@@ -35,6 +35,7 @@ pub mod ids;
 pub mod limits;
 #[cfg(feature = "orm")]
 pub mod orm;
+pub mod rate;
 pub mod registry;
 pub mod target;
 pub mod token;

@@ -79,6 +79,14 @@ pub struct CircuitView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub health_check: Option<entities::health_check::HealthCheck>,
+    /// How many requests each edge takes; absent if all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub rate_limit: Option<entities::rate::RateLimit>,
+    /// How many bytes each edge carries in each direction; absent if all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub bandwidth: Option<entities::rate::Bandwidth>,
     /// Who may use it.
     #[schema(value_type = Object)]
     pub access: entities::access::Access,
@@ -202,6 +210,8 @@ impl CircuitView {
             affinity: spec.traffic.affinity,
             retries: spec.traffic.retries,
             health_check: spec.traffic.health_check,
+            rate_limit: spec.traffic.rate_limit,
+            bandwidth: spec.traffic.bandwidth,
             access: spec.access,
             timeouts: spec.traffic.timeouts,
             headers: spec.traffic.headers,

@@ -201,6 +201,13 @@ async fn a_change_that_the_backend_cannot_honour_is_refused_and_one_that_it_can_
     assert_eq!(coordinator.manager.get(&path).await.expect(200)["proxy_protocol"], "v2");
     coordinator.manager.patch(&path, json!({"proxy_protocol": "off"})).await.expect(200);
     assert_eq!(coordinator.manager.get(&path).await.expect(200)["proxy_protocol"], serde_json::Value::Null);
+    let limit = json!({"requests_per_s": 0.5, "burst": 1, "per": "client"});
+    coordinator.manager.patch(&path, json!({"rate_limit": {"requests_per_s": 0.5}})).await.expect(200);
+    assert_eq!(coordinator.manager.get(&path).await.expect(200)["rate_limit"], limit);
+    coordinator.manager.patch(&path, json!({"bandwidth": {"bytes_per_s": 100_000}})).await.expect(200);
+    assert_eq!(coordinator.manager.get(&path).await.expect(200)["bandwidth"], json!({"bytes_per_s": 100_000}));
+    coordinator.manager.patch(&path, json!({"rate_limit": {"per": "none"}})).await.expect(200);
+    assert_eq!(coordinator.manager.get(&path).await.expect(200)["rate_limit"], serde_json::Value::Null);
 }
 
 #[tokio::test(flavor = "multi_thread")]

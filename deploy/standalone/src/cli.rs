@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use edge::config::AddressRange;
 use entities::authority::{PortRange, Scheme};
 use entities::clock::SystemClock;
 use entities::host::HostName;
@@ -36,7 +37,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run coordinator and edge in one process (the default).
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Serve a small page with a live WebSocket, to have something to open.
     Demo(DemoArgs),
 }
@@ -71,6 +72,15 @@ pub struct ServeArgs {
     /// Port that clients use for subdomains [default: the port of --edge]
     #[arg(long, env = "APPPROXY_PUBLIC_PORT", value_name = "PORT")]
     public_port: Option<u16>,
+    /// Addresses or ranges of proxies in front that are believed when they say whom they speak for.
+    #[arg(long, env = "APPPROXY_TRUSTED_PROXIES", value_name = "RANGE,…", value_delimiter = ',')]
+    trusted_proxies: Vec<AddressRange>,
+    /// Addresses or ranges of proxies whose connections begin with a header of the PROXY protocol, or are closed.
+    #[arg(long, env = "APPPROXY_PROXY_PROTOCOL_FROM", value_name = "RANGE,…", value_delimiter = ',')]
+    proxy_protocol_from: Vec<AddressRange>,
+    /// Memory that the process may take before it turns new connections away; 0 is what its control group is given.
+    #[arg(long, env = "APPPROXY_MEMORY_MB", value_name = "MIB", default_value_t = 0)]
+    memory_mb: u64,
     /// Seconds that open connections of a closed circuit may go on; less than a released port rests.
     #[arg(long, env = "APPPROXY_DRAIN_S", value_name = "SECONDS", default_value_t = 30,
           value_parser = clap::value_parser!(u64).range(0..60))]
@@ -101,7 +111,7 @@ pub fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => exit::failed(PROGRAM, &format!("the demo cannot listen on {}: {error}", args.bind)),
         },
-        Some(Command::Serve(args)) => runtime.block_on(serve(args)),
+        Some(Command::Serve(args)) => runtime.block_on(serve(*args)),
         None => runtime.block_on(serve(cli.serve)),
     }
 }
@@ -168,6 +178,9 @@ fn config_of(args: &ServeArgs, data: &data::Data, listeners: &Listeners) -> Resu
         port_host,
         public_scheme: args.public_scheme,
         public_port,
+        trusted_proxies: args.trusted_proxies.clone(),
+        proxy_protocol_from: args.proxy_protocol_from.clone(),
+        memory_ceiling: edge::settings::memory_ceiling(args.memory_mb),
         drain_time: Duration::from_secs(args.drain_s),
         timing: coordinator::config::Timing::default(),
     })

@@ -11,6 +11,7 @@ use coordinator::config::api::ApiConfig;
 use coordinator::keys::{ApiKey, Scope};
 use coordinator::signing::SigningKeys;
 use coordinator::store::DatabaseConfig;
+use edge::config::AddressRange;
 use entities::authority::{Authority, DomainFrontends, PortFrontends, PortRange, Scheme};
 use entities::clock::SharedClock;
 use entities::host::HostName;
@@ -45,6 +46,12 @@ pub struct Config {
     pub public_scheme: Scheme,
     /// The port that clients use for subdomains.
     pub public_port: Port,
+    /// Proxies in front that are believed when they say whom they speak for.
+    pub trusted_proxies: Vec<AddressRange>,
+    /// Proxies whose connections begin with a header of the PROXY protocol.
+    pub proxy_protocol_from: Vec<AddressRange>,
+    /// Bytes that the process may take before it turns new connections away.
+    pub memory_ceiling: Option<u64>,
     /// How long open connections of a closed circuit may go on.
     pub drain_time: Duration,
     /// The coordinator's time spans.
@@ -205,6 +212,9 @@ fn edge_config(config: &Config, api: SocketAddr, edge: SocketAddr) -> Result<edg
     let mut settings = edge::Config::new(worker_id, authority, edge_url, api_url, config.keys.worker.clone());
     settings.port_address = config.port_address;
     settings.limits.drain = config.drain_time;
+    settings.memory.ceiling_bytes = config.memory_ceiling;
+    settings.trusted_proxies.clone_from(&config.trusted_proxies);
+    settings.proxy_protocol_from.clone_from(&config.proxy_protocol_from);
     Ok(settings)
 }
 

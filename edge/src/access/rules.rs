@@ -49,18 +49,19 @@ impl Rules {
         }))
     }
 
-    /// Lets a client at `ip` show what it has.
-    pub(crate) fn admit(&self, ip: IpAddr) -> Result<(), Denial> {
+    /// Lets a client at `ip`, `None` if nobody knows where it is, show what it has.
+    pub(crate) fn admit(&self, ip: Option<IpAddr>) -> Result<(), Denial> {
         if self.allows_client(ip) { Ok(()) } else { Err(Denial::Client) }
     }
 
-    fn allows_client(&self, ip: IpAddr) -> bool {
-        self.allowed_clients.is_empty() || self.allowed_clients.iter().any(|range| range.contains(&ip))
+    fn allows_client(&self, ip: Option<IpAddr>) -> bool {
+        let is_in = |ip| self.allowed_clients.iter().any(|range| range.contains(&ip));
+        self.allowed_clients.is_empty() || ip.is_some_and(is_in)
     }
 
     /// Whether a byte stream from `ip` may be relayed. A private one without ranges is nobody's: the API refuses it, and
     /// whoever wrote it into the registry meant that.
     pub(crate) fn allows_stream(&self, ip: IpAddr) -> bool {
-        (self.is_public || !self.allowed_clients.is_empty()) && self.allows_client(ip)
+        (self.is_public || !self.allowed_clients.is_empty()) && self.allows_client(Some(ip))
     }
 }

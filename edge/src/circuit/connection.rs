@@ -26,6 +26,8 @@ pub(crate) struct Connection {
     pub(crate) entrance: Entrance,
     /// Who is at the other end.
     pub(crate) client: Arc<Client>,
+    /// Whether it came when there was no memory for it: it is told so and nothing else.
+    pub(crate) is_shed: bool,
     /// How many requests it has brought.
     started: AtomicU64,
     /// The request that is being served; 0 while there is none.
@@ -65,6 +67,10 @@ pub(crate) struct Client {
     pub(crate) ip: IpAddr,
     /// For `X-Forwarded-For`.
     pub(crate) ip_value: HeaderValue,
+    /// Whether it is a proxy that may speak for others.
+    pub(crate) is_trusted_proxy: bool,
+    /// Whether somebody is behind it of whom nothing is known: what its address may do is not theirs.
+    pub(crate) is_hidden: bool,
     /// The address as a node of `Forwarded` (RFC 7239 §6): `10.0.0.1` or `"[2001:db8::1]"`.
     pub(crate) node: String,
 }
@@ -101,7 +107,7 @@ impl Client {
         };
         // An address is made of characters that a field value may have.
         let ip_value = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-        Self { ip, ip_value, node }
+        Self { ip, ip_value, is_trusted_proxy: false, is_hidden: false, node }
     }
 }
 
@@ -114,6 +120,7 @@ impl Connection {
             number,
             entrance,
             client: client.into(),
+            is_shed: false,
             started: AtomicU64::new(0),
             serving: AtomicU64::new(0),
             cut: AtomicU64::new(0),
@@ -126,7 +133,7 @@ impl Connection {
 
     /// A stream of this connection, which has one request and ends alone.
     pub(crate) fn stream(&self, number: u64) -> Self {
-        Self::new(number, self.entrance, Arc::clone(&self.client))
+        Self { is_shed: self.is_shed, ..Self::new(number, self.entrance, Arc::clone(&self.client)) }
     }
 
     /// Its task has read the head of a request; the answer names the request.

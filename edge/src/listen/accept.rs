@@ -8,6 +8,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -20,17 +21,23 @@ use pingora_core::services::listening::Service;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::arrival::Gate;
 use super::connections::{Connections, next_number};
 use super::http2::{self, FirstBytes};
 use super::proxy::{CONNECTION, SharedProxy};
 use super::{http1, tunnels};
-use crate::circuit::{Client, Connection, Entrance, Notice};
+use crate::circuit::{Connection, Entrance, Notice};
+use crate::client::Peers;
 use crate::config::ClientLimits;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::refusals::Refusals;
 
 /// Bytes buffered on the way to a client before they go out, a TCP segment.
 const WRITE_BUFFER_BYTES: usize = 1460;
+
+/// How long a connection that is turned away for want of memory may take for the request that is answered so.
+const SHED_TIME: Duration = Duration::from_secs(1);
 
 /// A socket that accepts for the HTTP proxy. Dropping it stops accepting as well, without waiting.
 pub(super) struct AcceptLoop {
@@ -43,6 +50,8 @@ pub(super) struct AcceptLoop {
 #[derive(Clone)]
 pub(super) struct ServingContext {
     pub(super) client: ClientLimits,
+    pub(super) peers: Arc<Peers>,
+    pub(super) memory: Arc<Memory>,
     pub(super) refusals: Arc<Refusals>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -101,12 +110,27 @@ impl AcceptLoop {
 
 #[async_trait]
 impl ServerApp for PortApp {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let digest = stream.get_socket_digest()?;
-        let client = Client::new(digest.peer_addr()?.as_inet()?.ip());
-        let connection = Arc::new(Connection::new(next_number(), self.entrance, client));
+    async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let peer = *stream.get_socket_digest()?.peer_addr()?.as_inet()?;
+        let gate = Gate {
+            entrance: self.entrance,
+            sets: [&self.own, &self.all],
+            peers: &self.context.peers,
+            refusals: &self.context.refusals,
+        };
+        let arrival = gate.arrive(&mut stream, peer).await?;
+        let mut connection = Connection::new(next_number(), self.entrance, arrival.client);
+        connection.is_shed = self.context.memory.is_shedding();
+        let connection = Arc::new(connection);
         let own = self.own.enter(&connection);
         let all = self.all.enter(&connection);
+        let limits = if connection.is_shed {
+            // One request, to be told so or to ask the worker API.
+            connection.notify(Notice::EndWhenIdle);
+            ClientLimits { idle: SHED_TIME, head: SHED_TIME, ..self.context.client }
+        } else {
+            self.context.client
+        };
         let stream = if self.proxy.has_http2(self.entrance) {
             match connection.unless_ended(http2::first_bytes(stream)).await?? {
                 FirstBytes::Http2(stream) => {
@@ -118,7 +142,7 @@ impl ServerApp for PortApp {
         } else {
             stream
         };
-        let serving = http1::serve(stream, &self.proxy, self.context.client, &self.context.metrics, shutdown);
+        let serving = http1::serve(stream, &self.proxy, limits, &self.context.metrics, shutdown);
         let serving = CONNECTION.scope(Arc::clone(&connection), serving);
         if let Some(upgraded) = connection.unless_ended(serving).await.flatten() {
             tunnels::start(upgraded, [own, all], &self.context.metrics);

@@ -17,6 +17,7 @@ use std::ops::Deref;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -31,8 +32,11 @@ use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Sess
 use crate::access::Authorizer;
 use crate::api::Api;
 use crate::circuit::Entrance;
+use crate::client::Peers;
 use crate::freshness::Freshness;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
+use crate::rate::{Booking, Way};
 use crate::refusals::Refusals;
 use crate::table::Table;
 pub(super) use context::CONNECTION;
@@ -50,12 +54,22 @@ const MAX_TRIES: usize = 2 * entities::limits::MAX_ATTEMPTS as usize;
 
 /// What pingora calls in each phase of a request.
 pub(crate) struct EdgeProxy {
-    table: Arc<Table>,
-    api: Api,
-    freshness: Arc<Freshness>,
-    authorizer: Arc<Authorizer>,
-    refusals: Arc<Refusals>,
-    metrics: Arc<Metrics>,
+    /// Where circuits are.
+    pub(crate) table: Arc<Table>,
+    /// What the edge itself is asked.
+    pub(crate) api: Api,
+    /// Whether circuits may still be used.
+    pub(crate) freshness: Arc<Freshness>,
+    /// Who may use them.
+    pub(crate) authorizer: Authorizer,
+    /// Who may speak for others.
+    pub(crate) peers: Arc<Peers>,
+    /// Whether there is enough of it.
+    pub(crate) memory: Arc<Memory>,
+    /// What is turned away.
+    pub(crate) refusals: Arc<Refusals>,
+    /// What is counted.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// The one proxy of an edge, shared by all of its ports.
@@ -88,23 +102,16 @@ impl Deref for PortProxy {
 // === impl EdgeProxy ===
 
 impl EdgeProxy {
-    /// The proxy of an edge that serves `table`, with the worker API beside it.
-    pub(crate) fn shared(
-        table: Arc<Table>,
-        api: Api,
-        freshness: Arc<Freshness>,
-        authorizer: Arc<Authorizer>,
-        refusals: Arc<Refusals>,
-        metrics: Arc<Metrics>,
-    ) -> SharedProxy {
+    /// The one proxy of an edge.
+    pub(crate) fn shared(self) -> SharedProxy {
         let settings = ServerConf {
             threads: available_parallelism().map_or(1, usize::from),
             upstream_keepalive_pool_size: POOL_SIZE_PER_THREAD,
             max_retries: MAX_TRIES,
             ..ServerConf::default()
         };
-        let edge = Self { table: Arc::clone(&table), api, freshness, authorizer, refusals, metrics };
-        Arc::new(PortProxy { http: Arc::new(http_proxy(&Arc::new(settings), edge)), table })
+        let table = Arc::clone(&self.table);
+        Arc::new(PortProxy { http: Arc::new(http_proxy(&Arc::new(settings), self)), table })
     }
 }
 
@@ -172,6 +179,41 @@ impl ProxyHttp for EdgeProxy {
         }
         self.edit_response(session, response, context);
         phase::done(Ok(()))
+    }
+
+    fn request_body_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
+        &'life0 self,
+        _session: &'life1 mut Session,
+        body: &'life2 mut Option<Bytes>,
+        _is_end: bool,
+        context: &'life3 mut RequestContext,
+    ) -> Phase<'async_trait, Result<()>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        'life3: 'async_trait,
+        Self: 'async_trait,
+    {
+        let booking = context.book(Way::ToTarget, body.as_ref());
+        context.go_on_waiting(booking.as_ref().map(Booking::at));
+        match booking {
+            None => phase::done(Ok(())),
+            Some(booking) => Box::pin(async {
+                booking.pass().await;
+                Ok(())
+            }),
+        }
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _is_end: bool,
+        context: &mut RequestContext,
+    ) -> Result<Option<Duration>> {
+        Ok(context.hold_back(body.as_ref()))
     }
 
     fn fail_to_connect(
@@ -247,24 +289,6 @@ impl ProxyHttp for EdgeProxy {
         'life2: 'async_trait,
         Self: 'async_trait,
     {
-        phase::done(Ok(()))
-    }
-
-    fn request_body_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
-        &'life0 self,
-        _session: &'life1 mut Session,
-        _body: &'life2 mut Option<Bytes>,
-        _is_end: bool,
-        context: &'life3 mut RequestContext,
-    ) -> Phase<'async_trait, Result<()>>
-    where
-        'life0: 'async_trait,
-        'life1: 'async_trait,
-        'life2: 'async_trait,
-        'life3: 'async_trait,
-        Self: 'async_trait,
-    {
-        context.go_on_waiting();
         phase::done(Ok(()))
     }
 

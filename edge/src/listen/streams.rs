@@ -13,10 +13,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::arrival::{Arrival, Gate};
 use super::connections::{Connections, next_number};
-use crate::circuit::{Busy, Client, Connection, Entrance, Notice};
+use crate::circuit::{Busy, Connection, Entrance, Notice};
 use crate::descriptors;
-use crate::tcp::{Streams, serve};
+use crate::refusals::Refusal;
+use crate::tcp::{Streams, refuse, serve};
 
 /// How long to wait when there is no descriptor for a connection that waits to be accepted.
 const OUT_OF_DESCRIPTORS_WAIT: Duration = Duration::from_millis(200);
@@ -91,18 +93,50 @@ impl Acceptor {
         }
     }
 
-    fn take_in(&self, client: TcpStream, address: SocketAddr) {
-        let connection = Connection::new(next_number(), Entrance::Port(self.port), Client::new(address.ip()));
-        let connection = Arc::new(connection);
-        let members = [self.own.enter(&connection), self.all.enter(&connection)];
-        let (streams, port) = (Arc::clone(&self.streams), self.port);
-        tokio::spawn(async move {
-            let _members = members;
-            // A byte stream has no pauses between requests in which it could end.
-            let busy = Busy::begin(connection);
-            if busy.connection.unless_ended(serve(&streams, port, client, &busy)).await.is_none() {
-                streams.metrics.count_relay(None);
-            }
-        });
+    fn take_in(&self, client: TcpStream, peer: SocketAddr) {
+        if self.streams.memory.is_shedding() {
+            self.streams.refusals.note(Refusal::Memory, peer.ip(), None, "no memory for another byte stream");
+            return refuse(&client);
+        }
+        let (port, streams) = (self.port, Arc::clone(&self.streams));
+        let sets = [Arc::clone(&self.own), Arc::clone(&self.all)];
+        if streams.peers.must_introduce(peer.ip()) {
+            tokio::spawn(async move {
+                let mut client = client;
+                let gate = Gate {
+                    entrance: Entrance::Port(port),
+                    sets: [&sets[0], &sets[1]],
+                    peers: &streams.peers,
+                    refusals: &streams.refusals,
+                };
+                if let Some(arrival) = gate.arrive(&mut client, peer).await {
+                    relay(streams, port, sets, client, arrival).await;
+                }
+            });
+        } else {
+            let arrival = Arrival::of(streams.peers.client(peer.ip()));
+            // In the sets before the next one is accepted.
+            tokio::spawn(relay(streams, port, sets, client, arrival));
+        }
+    }
+}
+
+/// Carries one connection; it is a member of `sets` from now on, not only once the answer is polled.
+fn relay(
+    streams: Arc<Streams>,
+    port: Port,
+    sets: [Arc<Connections>; 2],
+    client: TcpStream,
+    arrival: Arrival,
+) -> impl Future<Output = ()> {
+    let connection = Arc::new(Connection::new(next_number(), Entrance::Port(port), arrival.client));
+    let members = sets.map(|set| set.enter(&connection));
+    async move {
+        let _members = members;
+        // A byte stream has no pauses between requests in which it could end.
+        let busy = Busy::begin(connection);
+        if busy.connection.unless_ended(serve(&streams, port, client, arrival.ends, &busy)).await.is_none() {
+            streams.metrics.count_relay(None);
+        }
     }
 }

@@ -19,7 +19,7 @@ use crate::tunnel::Switched;
 /// Starts a tunnel; it is a member of these sets until it ends.
 pub(super) fn start(upgraded: Upgraded, members: [Member; 2], metrics: &Arc<Metrics>) {
     let Upgraded { client, to_target, switched } = upgraded;
-    let Switched { key, target, to_client, open, hold, busy, idle } = switched;
+    let Switched { key, client: address, target, to_client, open, hold, busy, idle, bandwidth } = switched;
     let early = Early { to_target: to_target.into(), to_client };
     let rules = RelayRules { idle, ..RelayRules::default() };
     let metrics = Arc::clone(metrics);
@@ -33,11 +33,11 @@ pub(super) fn start(upgraded: Upgraded, members: [Member; 2], metrics: &Arc<Metr
     keep_alive(&client);
     tokio::spawn(async move {
         let _members = members;
-        let outcome = busy.connection.unless_ended(Relay::new(client, target, early, rules)).await;
+        let outcome = busy.connection.unless_ended(Relay::new(client, target, early, rules).within(bandwidth)).await;
         drop((open, hold));
         metrics.count_relay(outcome.as_ref());
         if let Some(outcome) = outcome {
-            outcome.log(&key, busy.connection.client.ip, "tunnel");
+            outcome.log(&key, address, "tunnel");
         }
     });
 }

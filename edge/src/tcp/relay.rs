@@ -7,11 +7,13 @@
 mod direction;
 mod pipe;
 mod socket;
+mod toll;
 
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,9 +22,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::rate::{Bandwidth, Way};
 use direction::Direction;
 pub(crate) use pipe::copies;
 pub(crate) use socket::duplicate;
+use toll::Toll;
 
 /// How long one direction may carry nothing after the other has ended: longer than any program waits for the rest of an
 /// answer, short enough that peers that vanished after a half-close do not pile up.
@@ -184,6 +188,16 @@ impl<C: Peer, T: Peer> Relay<C, T> {
         }
     }
 
+    /// The same, held to this bandwidth.
+    #[must_use]
+    pub(crate) fn within(mut self, bandwidth: Option<Arc<Bandwidth>>) -> Self {
+        if let Some(bandwidth) = bandwidth {
+            self.to_target.hold_to(Toll::new(Arc::clone(&bandwidth), Way::ToTarget));
+            self.to_client.hold_to(Toll::new(bandwidth, Way::ToClient));
+        }
+        self
+    }
+
     fn outcome(&self, end: End) -> Outcome {
         if let End::Failed { .. } = end {
             // The other side must not take what was cut short for something whole.
@@ -239,6 +253,10 @@ impl<C: Peer, T: Peer> Relay<C, T> {
                 return Poll::Pending;
             }
             self.timer = None;
+            if self.to_target.is_held_back() || self.to_client.is_held_back() {
+                // It is not the peers that are silent.
+                self.last = Instant::now();
+            }
             let silent = self.last.elapsed();
             if self.rules.idle.is_some_and(|limit| silent >= limit) {
                 return Poll::Ready(End::Idle);

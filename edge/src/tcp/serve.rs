@@ -12,7 +12,9 @@ use super::relay::{Early, Relay, RelayRules};
 use super::{connect, keep_alive, proxy_protocol};
 use crate::balance::Attempts;
 use crate::circuit::{Busy, LiveCircuit};
+use crate::client::{Ends, Peers};
 use crate::freshness::Freshness;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::refusals::{Refusal, Refusals};
 use crate::table::Table;
@@ -23,14 +25,19 @@ pub(crate) struct Streams {
     pub(crate) table: Arc<Table>,
     /// Whether those may still be used.
     pub(crate) freshness: Arc<Freshness>,
+    /// Whom the edge believes.
+    pub(crate) peers: Arc<Peers>,
+    /// Whether there is memory for more.
+    pub(crate) memory: Arc<Memory>,
     /// What is turned away.
     pub(crate) refusals: Arc<Refusals>,
     /// What they count.
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Carries what comes in at `port` to a target. Dropping the future cuts the connection.
-pub(crate) async fn serve(streams: &Streams, port: Port, client: TcpStream, busy: &Busy) {
+/// Carries what comes in at `port` to a target; `ends` are those of the client if a proxy stands in between. Dropping the
+/// future cuts the connection.
+pub(crate) async fn serve(streams: &Streams, port: Port, client: TcpStream, ends: Option<Ends>, busy: &Busy) {
     let connection = &busy.connection;
     let circuit = streams.table.by_port(port).filter(|circuit| !streams.freshness.has_lapsed(circuit.is_public));
     let ip = connection.client.ip;
@@ -48,6 +55,10 @@ pub(crate) async fn serve(streams: &Streams, port: Port, client: TcpStream, busy
         tracing::debug!(%port, client = %connection.client.ip, "no circuit, or one that nobody has confirmed for long");
         return refuse(&client);
     };
+    if let Some(Err(wait)) = circuit.rate.as_ref().map(|limiter| limiter.take(connection.client.ip)) {
+        streams.refusals.note(Refusal::RateLimit, connection.client.ip, Some(&circuit.key), wait);
+        return refuse(&client);
+    }
     keep_alive(&client);
     let mut attempts = Attempts::default();
     let target = match connect(&circuit, connection, &mut attempts, &streams.metrics).await {
@@ -60,28 +71,29 @@ pub(crate) async fn serve(streams: &Streams, port: Port, client: TcpStream, busy
     // A byte stream need not be answered: that the connection stands is all that there is to see.
     attempts.succeeded(&circuit.balancer);
     let _hold = attempts.take_hold();
-    let early = Early { to_target: introduction(&circuit, &client), to_client: Vec::new() };
+    let early = Early { to_target: introduction(&circuit, &client, ends), to_client: Vec::new() };
     let rules = RelayRules { idle: circuit.limits.idle, ..RelayRules::default() };
     // Nothing of the circuit's targets and rules is needed any more, and a stream may live for days.
-    let key = circuit.key.clone();
+    let (key, bandwidth) = (circuit.key.clone(), circuit.bandwidth.clone());
     drop(circuit);
-    let outcome = Relay::new(client, target, early, rules).await;
+    let outcome = Relay::new(client, target, early, rules).within(bandwidth).await;
     streams.metrics.count_relay(Some(&outcome));
     outcome.log(&key, connection.client.ip, "stream");
 }
 
 /// What the target is told about the client.
-fn introduction(circuit: &LiveCircuit, client: &TcpStream) -> Vec<u8> {
+fn introduction(circuit: &LiveCircuit, client: &TcpStream, ends: Option<Ends>) -> Vec<u8> {
     let Some(version) = circuit.proxy_protocol else { return Vec::new() };
-    match (client.peer_addr(), client.local_addr()) {
-        (Ok(peer), Ok(local)) => proxy_protocol::header(version, peer, local),
+    let own = || Some(Ends { client: client.peer_addr().ok()?, local: client.local_addr().ok()? });
+    match ends.or_else(own) {
+        Some(Ends { client, local }) => proxy_protocol::header(version, client, local),
         // The client has gone already, and the relay will find out.
-        _ => Vec::new(),
+        None => Vec::new(),
     }
 }
 
 /// Closes a connection so that the client sees an error, not an empty stream.
-fn refuse(client: &TcpStream) {
+pub(crate) fn refuse(client: &TcpStream) {
     // Without it the client sees an orderly end, which is as good as nothing better.
     let _ = client.set_zero_linger();
 }

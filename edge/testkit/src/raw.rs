@@ -1,15 +1,22 @@
 //! A client that sends any bytes and sees when the connection ends.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::http::find;
 
 /// How long a peer may take before a test counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A connection from this address of the machine; every address in 127.0.0.0/8 is one.
+pub async fn connect_from(ip: IpAddr, address: SocketAddr) -> TcpStream {
+    let socket = if ip.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.expect("a socket");
+    socket.bind(SocketAddr::new(ip, 0)).expect("an address of this machine");
+    socket.connect(address).await.expect("connects")
+}
 
 /// A plain connection.
 #[derive(Debug)]
@@ -35,9 +42,14 @@ impl RawClient {
         Self { stream: TcpStream::connect(address).await.expect("connects"), buffer: Vec::new() }
     }
 
+    /// Connects from this address of the machine.
+    pub async fn connect_from(ip: IpAddr, address: SocketAddr) -> Self {
+        Self { stream: connect_from(ip, address).await, buffer: Vec::new() }
+    }
+
     /// Sends bytes.
-    pub async fn send(&mut self, bytes: &str) {
-        self.stream.write_all(bytes.as_bytes()).await.expect("sends");
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.expect("sends");
     }
 
     /// Sends a request without content and reads the answer.

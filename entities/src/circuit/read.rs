@@ -16,13 +16,14 @@ use crate::frontend::FrontendRequest;
 use crate::health_check::HealthCheck;
 use crate::ids::{OwnerId, ServiceName, Variant};
 use crate::limits::{MAX_LABEL_NAME_BYTES, MAX_LABEL_VALUE_BYTES, MAX_LABELS};
+use crate::rate::{Bandwidth, RateLimit};
 use crate::target::Target;
 
 /// Top-level fields that are refused until the rule behind them is enforced.
 pub const NOT_SUPPORTED_FIELDS: [&str; 2] = ["idle_timeout_s", "redeploy"];
 
-const NOTHING_TO_CHANGE: &str = "nothing to change: give targets, load_balancing, affinity, retries, health_check, access, timeouts, headers, \
-     proxy_protocol or labels";
+const NOTHING_TO_CHANGE: &str = "nothing to change: give targets, load_balancing, affinity, retries, health_check, rate_limit, bandwidth, access, \
+     timeouts, headers, proxy_protocol or labels";
 
 /// Fields that say which circuit it is or where it is; they stay as they were opened.
 const IMMUTABLE_FIELDS: [&str; 8] =
@@ -56,6 +57,8 @@ impl CircuitSpec {
             affinity: parts.affinity.unwrap_or_default(),
             retries: parts.retries.unwrap_or_default(),
             health_check: parts.health_check.flatten(),
+            rate_limit: parts.rate_limit.flatten(),
+            bandwidth: parts.bandwidth.flatten(),
         };
         traffic.check(backend, &mut faults);
         let access = parts.access.unwrap_or_default();
@@ -112,6 +115,8 @@ fn read_changeable(fields: &mut Fields<'_>, faults: &mut Faults) -> CircuitPatch
     let affinity = fields.take("affinity").and_then(|value| Affinity::read(value, "/affinity", faults));
     let retries = fields.take("retries").and_then(|value| Retries::read(value, "/retries", faults));
     let health_check = fields.take("health_check").and_then(|value| HealthCheck::read(value, "/health_check", faults));
+    let rate_limit = fields.take("rate_limit").and_then(|value| RateLimit::read(value, "/rate_limit", faults));
+    let bandwidth = fields.take("bandwidth").and_then(|value| Bandwidth::read(value, "/bandwidth", faults));
     let access = fields.take("access").and_then(|value| Access::read(value, "/access", faults));
     let timeouts = fields.take("timeouts").and_then(|value| Timeouts::read(value, "/timeouts", faults));
     let headers = fields.take("headers").and_then(|value| Headers::read(value, "/headers", faults));
@@ -127,6 +132,8 @@ fn read_changeable(fields: &mut Fields<'_>, faults: &mut Faults) -> CircuitPatch
         affinity,
         retries,
         health_check,
+        rate_limit,
+        bandwidth,
         access,
         timeouts,
         headers,

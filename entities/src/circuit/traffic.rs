@@ -14,6 +14,7 @@ use crate::faults::{FaultCode, Faults};
 use crate::fields::Fields;
 use crate::health_check::HealthCheck;
 use crate::limits::{MAX_FIELD_EDITS, MAX_FIELD_NAME_BYTES, MAX_FIELD_VALUE_BYTES};
+use crate::rate::{Bandwidth, RateLimit};
 
 /// The longest time limit for connecting and for the first byte.
 const MAX_TIMEOUT_MS: u64 = 3_600_000;
@@ -67,6 +68,12 @@ pub struct Traffic {
     /// How targets are probed; without it only what requests meet counts.
     #[serde(default, skip_serializing_if = "is_default")]
     pub health_check: Option<HealthCheck>,
+    /// How many requests are taken; without it, all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rate_limit: Option<RateLimit>,
+    /// How many bytes are carried; without it, all.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub bandwidth: Option<Bandwidth>,
 }
 
 /// Time limits; what is `None` is as the edge is configured.
@@ -298,6 +305,8 @@ mod tests {
             affinity: Affinity { cookie: true },
             retries: Retries { idempotent: true, ..Retries::default() },
             health_check: None,
+            rate_limit: None,
+            bandwidth: None,
         };
         let pointers = |backend| {
             let mut faults = Faults::default();

@@ -26,6 +26,8 @@ use uuid::Uuid;
                      "expected_status": [200], "grace_s": 60},
     "access": {"public": false, "user_id": "alice", "allowed_clients": ["10.0.0.0/8"],
                "allowed_origins": ["https://lab.example.org"], "login_url": "https://manager.example.org/open"},
+    "rate_limit": {"requests_per_s": 5, "burst": 10, "per": "client"},
+    "bandwidth": {"bytes_per_s": 10_000_000},
     "timeouts": {"connect_ms": 3000, "first_byte_ms": 60000, "idle_s": 0},
     "headers": {"request": {"set": {"x-team": "atlas"}, "remove": ["dnt"]}},
     "proxy_protocol": "off",
@@ -60,6 +62,10 @@ pub(crate) struct OpenCircuit {
     retries: Option<RetriesBody>,
     /// How targets are probed. Without it a target is judged only by what requests meet.
     health_check: Option<HealthCheckBody>,
+    /// How many requests are taken; over it `429` with `Retry-After`, and new byte streams are reset. Without it, all.
+    rate_limit: Option<RateLimitBody>,
+    /// How many bytes are carried. Without it, all.
+    bandwidth: Option<BandwidthBody>,
     /// Who may use it.
     access: Option<AccessBody>,
     /// Time limits that differ from the edge's.
@@ -80,6 +86,8 @@ pub(crate) struct OpenCircuit {
     "affinity": {"cookie": false},
     "retries": {"attempts": 2},
     "health_check": {"type": "none"},
+    "rate_limit": {"per": "none"},
+    "bandwidth": {"bytes_per_s": 0},
     "access": {"public": true},
     "timeouts": {"first_byte_ms": 0},
     "headers": {"response": {"set": {"x-frame-options": "SAMEORIGIN"}}},
@@ -97,6 +105,10 @@ pub(crate) struct ChangeCircuit {
     retries: Option<RetriesBody>,
     /// How targets are probed. Without it a target is judged only by what requests meet.
     health_check: Option<HealthCheckBody>,
+    /// How many requests are taken; over it `429` with `Retry-After`, and new byte streams are reset. Without it, all.
+    rate_limit: Option<RateLimitBody>,
+    /// How many bytes are carried. Without it, all.
+    bandwidth: Option<BandwidthBody>,
     /// Who may use it.
     access: Option<AccessBody>,
     /// Time limits that differ from the edge's.
@@ -184,6 +196,29 @@ struct HealthCheckBody {
     /// How long failures do not count against a target that has never worked; 0 by default.
     #[schema(maximum = 3_600)]
     grace_s: Option<u16>,
+}
+
+/// How many requests, or new connections of a byte stream, are taken. Each edge of the authority counts for itself.
+#[derive(ToSchema)]
+struct RateLimitBody {
+    /// How many in the long run, in steps of 0.001; needed unless `per` is `none`.
+    #[schema(minimum = 0.001, maximum = 1_000_000)]
+    requests_per_s: Option<f64>,
+    /// How many at once after a pause; as many as in a second by default.
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    burst: Option<u32>,
+    /// Who shares the rate: each `client` (default; an IPv6 network of 64 bits is one) has its own, or the whole `circuit`. With
+    /// `none` there is no limit.
+    per: Option<String>,
+}
+
+/// How many bytes are carried: byte streams, upgraded connections, and contents of HTTP. Each edge of the authority counts for
+/// itself.
+#[derive(ToSchema)]
+struct BandwidthBody {
+    /// How many in each direction, over all connections of the circuit: at least 65,536, or 0 for no limit.
+    #[schema(maximum = 1_000_000_000_000_u64)]
+    bytes_per_s: u64,
 }
 
 /// Who may use a circuit.

@@ -56,6 +56,9 @@ pub(crate) fn config(data: &Data, listeners: &Listeners, ports: PortRange, drain
         port_host: "127.0.0.1".parse().unwrap(),
         public_scheme: Scheme::Http,
         public_port: Port::try_from(listeners.edge_address().unwrap().port()).unwrap(),
+        trusted_proxies: Vec::new(),
+        proxy_protocol_from: Vec::new(),
+        memory_ceiling: None,
         drain_time,
         // A busy machine must not turn a 201 into a 202.
         timing: Timing { apply_timeout: Duration::from_secs(30), ..Timing::default() },

@@ -3,10 +3,12 @@
 //! Invariant: every refusal is counted; what is asked of the edge itself, such as the exchange of a ticket, is never
 //! forwarded.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 
-use http::Method;
+use entities::authority::Scheme;
 use http::header::SET_COOKIE;
+use http::{HeaderValue, Method};
 use pingora_http::RequestHeader;
 
 use super::EdgeProxy;
@@ -27,21 +29,48 @@ pub(super) enum Admission {
     Answer(Box<Reply>),
 }
 
+/// How a request came, as the browser that sent it sees it: a trusted proxy in between says what that is.
+struct Way<'a> {
+    ip: IpAddr,
+    is_hidden: bool,
+    scheme: Scheme,
+    host: Option<Cow<'a, HeaderValue>>,
+}
+
+// === impl Way ===
+
+impl<'a> Way<'a> {
+    fn of(request: &'a RequestHeader, context: &'a RequestContext, circuit: &LiveCircuit) -> Self {
+        let (client, told) = (context.client(), context.told());
+        let host = told.and_then(|told| told.host.as_ref()).map(Cow::Borrowed);
+        Self {
+            ip: client.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |client| client.ip),
+            is_hidden: client.is_none_or(|client| client.is_hidden),
+            scheme: told.and_then(|told| told.scheme).unwrap_or(circuit.way_in.scheme),
+            host: host.or_else(|| asked_host(request)),
+        }
+    }
+
+    /// Where the client is, if anybody knows.
+    fn known_ip(&self) -> Option<IpAddr> {
+        (!self.is_hidden).then_some(self.ip)
+    }
+}
+
 // === impl EdgeProxy ===
 
 impl EdgeProxy {
     /// Whether `request` may use `circuit`.
     pub(super) fn admit(&self, request: &RequestHeader, context: &RequestContext, circuit: &LiveCircuit) -> Admission {
-        let ip = context.client().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |client| client.ip);
+        let way = Way::of(request, context, circuit);
         if request.uri.path().starts_with(RESERVED_PATH) {
-            return self.answer_own_path(request, ip, circuit);
+            return self.answer_own_path(request, &way, circuit);
         }
         let Some(rules) = circuit.access.as_deref() else { return Admission::Passed(Pass::Free) };
-        let host = asked_host(request);
-        let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
-        match self.authorizer.authorize(rules, request, ip, circuit.way_in.scheme, host) {
+        let host = way.host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
+        match self.authorizer.authorize(rules, request, way.known_ip(), way.scheme, host) {
             Ok(pass) => Admission::Passed(pass),
-            Err(denial) => self.deny(denial, request, ip, circuit, rules),
+            Err(denial) => self.deny(denial, request, &way, circuit, rules),
         }
     }
 
@@ -49,7 +78,7 @@ impl EdgeProxy {
         &self,
         denial: Denial,
         request: &RequestHeader,
-        ip: IpAddr,
+        way: &Way<'_>,
         circuit: &LiveCircuit,
         rules: &Rules,
     ) -> Admission {
@@ -59,7 +88,7 @@ impl EdgeProxy {
             Denial::BadCredential(_) => (Refusal::BadCredential, Problem::CredentialRejected),
             Denial::CrossOrigin => (Refusal::CrossOrigin, Problem::CrossOrigin),
         };
-        self.refusals.note(refusal, ip, Some(&circuit.key), denial);
+        self.refusals.note(refusal, way.ip, Some(&circuit.key), denial);
         let may_log_in = matches!(denial, Denial::NoCredential | Denial::BadCredential(_));
         match login_location(circuit, rules, request).filter(|_| may_log_in) {
             Some(location) => Admission::Answer(Box::new(Reply::see_other(location))),
@@ -68,7 +97,7 @@ impl EdgeProxy {
     }
 
     /// What the edge itself answers on every circuit: tickets become cookies.
-    fn answer_own_path(&self, request: &RequestHeader, ip: IpAddr, circuit: &LiveCircuit) -> Admission {
+    fn answer_own_path(&self, request: &RequestHeader, way: &Way<'_>, circuit: &LiveCircuit) -> Admission {
         if request.uri.path() != TICKET_PATH {
             return Admission::Refused(Problem::UnknownAddress);
         }
@@ -77,19 +106,19 @@ impl EdgeProxy {
         }
         let Some(rules) = circuit.access.as_deref() else {
             // Nothing is needed here any more.
-            return Admission::Answer(Box::new(Reply::see_other(http::HeaderValue::from_static("/"))));
+            return Admission::Answer(Box::new(Reply::see_other(HeaderValue::from_static("/"))));
         };
-        if let Err(denial) = rules.admit(ip) {
-            return self.deny(denial, request, ip, circuit, rules);
+        if let Err(denial) = rules.admit(way.known_ip()) {
+            return self.deny(denial, request, way, circuit, rules);
         }
         let query = request.uri.query().unwrap_or_default();
-        match self.authorizer.exchange(rules, query, circuit.way_in.scheme) {
+        match self.authorizer.exchange(rules, query, way.scheme) {
             Ok(exchanged) => {
                 let answer = Reply::see_other(exchanged.location).with_field(SET_COOKIE, exchanged.cookie);
                 Admission::Answer(Box::new(answer))
             }
             Err(error) => {
-                self.refusals.note(Refusal::BadCredential, ip, Some(&circuit.key), format_args!("ticket: {error}"));
+                self.refusals.note(Refusal::BadCredential, way.ip, Some(&circuit.key), format_args!("ticket: {error}"));
                 Admission::Refused(Problem::TicketRejected)
             }
         }

@@ -7,7 +7,10 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use entities::authority::Scheme;
 use entities::circuit::Backend;
+use http::HeaderValue;
 use pingora_core::Error;
 use pingora_proxy::Session;
 use tokio::time::Instant;
@@ -15,6 +18,8 @@ use tokio::time::Instant;
 use crate::access::Pass;
 use crate::balance::Attempts;
 use crate::circuit::{Busy, Client, Connection, LiveCircuit, OpenRequest};
+use crate::client::Origin;
+use crate::rate::{Booking, Way};
 
 tokio::task_local! {
     /// The connection that this task serves: all requests of an HTTP/1 connection run in its task, each stream of an
@@ -34,8 +39,24 @@ pub(crate) struct RequestContext {
     pub(super) connection: Option<Busy>,
     /// What a request that has left for a tunnel belonged to.
     tunnel: Option<(Arc<LiveCircuit>, Arc<Connection>)>,
+    /// What the proxy says that it came through, if that is trusted.
+    told: Option<Box<Told>>,
+    /// What is held back of its answer; dropping it gives the time back.
+    held_back: Option<Box<Booking>>,
     /// When it came, if somebody wants to know.
     came: Option<Instant>,
+}
+
+/// What a trusted proxy says about a request.
+pub(super) struct Told {
+    /// Whom it is from.
+    client: Arc<Client>,
+    /// The scheme that the client used.
+    pub(super) scheme: Option<Scheme>,
+    /// The host that the client asked for.
+    pub(super) host: Option<HeaderValue>,
+    /// The port that the client connected to.
+    pub(super) port: Option<u16>,
 }
 
 // === impl RequestContext ===
@@ -45,7 +66,16 @@ impl RequestContext {
     pub(super) fn begin() -> Self {
         let connection = CONNECTION.try_with(Arc::clone).ok().map(Busy::begin);
         let came = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
-        Self { circuit: None, pass: Pass::Free, attempts: Attempts::default(), connection, tunnel: None, came }
+        Self {
+            circuit: None,
+            pass: Pass::Free,
+            attempts: Attempts::default(),
+            connection,
+            tunnel: None,
+            told: None,
+            held_back: None,
+            came,
+        }
     }
 
     /// The circuit, once it is found.
@@ -59,9 +89,33 @@ impl RequestContext {
         self.pass == Pass::Token && rules.is_some_and(|rules| rules.forward_token)
     }
 
-    /// Who asks.
+    /// Who asks: one connection of a proxy carries requests of many clients.
     pub(super) fn client(&self) -> Option<&Client> {
-        self.connection.as_ref().map(|busy| busy.connection.client.as_ref())
+        match &self.told {
+            Some(told) => Some(&told.client),
+            None => self.connection().map(|connection| connection.client.as_ref()),
+        }
+    }
+
+    /// What a trusted proxy says; nothing if the peer is none.
+    pub(super) fn told(&self) -> Option<&Told> {
+        self.told.as_deref()
+    }
+
+    /// A trusted proxy says this about the request.
+    pub(super) fn note_origin(&mut self, peer: &Arc<Client>, origin: Origin) {
+        let Origin { ip, is_hidden, scheme, host, port } = origin;
+        let client = if ip == peer.ip && !is_hidden {
+            Arc::clone(peer)
+        } else {
+            Arc::new(Client { is_hidden, ..Client::new(ip) })
+        };
+        self.told = Some(Box::new(Told { client, scheme, host, port }));
+    }
+
+    fn connection(&self) -> Option<&Connection> {
+        let tunnel = self.tunnel.as_ref().map(|(_, connection)| connection.as_ref());
+        self.connection.as_ref().map(|busy| busy.connection.as_ref()).or(tunnel)
     }
 
     /// The target has answered.
@@ -78,11 +132,23 @@ impl RequestContext {
         }
     }
 
-    /// More of the request is on its way.
-    pub(super) fn go_on_waiting(&self) {
+    /// More of the request is on its way; it is sent `at` that time.
+    pub(super) fn go_on_waiting(&self, at: Option<Instant>) {
         if let Some((connection, limit)) = self.answer_limit() {
-            connection.answer.extend(Instant::now() + limit);
+            connection.answer.extend(at.unwrap_or_else(Instant::now) + limit);
         }
+    }
+
+    /// Books the time of a piece of content; nothing if it may pass at once.
+    pub(super) fn book(&self, way: Way, content: Option<&Bytes>) -> Option<Booking> {
+        let bandwidth = self.circuit()?.bandwidth.as_ref()?;
+        bandwidth.book(way, content?.len())
+    }
+
+    /// How long a piece of the answer must wait.
+    pub(super) fn hold_back(&mut self, content: Option<&Bytes>) -> Option<Duration> {
+        self.held_back = self.book(Way::ToClient, content).map(Box::new);
+        self.held_back.as_ref().map(|booking| booking.at().saturating_duration_since(Instant::now()))
     }
 
     /// Who waits, and how long. A socket that many streams share cannot be given up for one of them.
@@ -108,13 +174,11 @@ impl RequestContext {
         let request = session.req_header();
         let tunnel = self.tunnel.as_ref();
         let circuit = self.circuit().or(tunnel.map(|(circuit, _)| circuit.as_ref()));
-        let connection =
-            self.connection.as_ref().map(|busy| &busy.connection).or(tunnel.map(|(_, connection)| connection));
         tracing::debug!(
             method = %request.method,
             path = request.uri.path(),
             key = circuit.map(|circuit| circuit.key.as_str()),
-            client = connection.map(|connection| tracing::field::display(connection.client.ip)),
+            client = self.client().map(|client| tracing::field::display(client.ip)),
             status,
             ms = came.elapsed().as_millis() as u64,
             error = error.map(tracing::field::display),

@@ -3,7 +3,8 @@
 //! Hop-by-hop fields are gone before: pingora strips the standard ones and those that `Connection` names, and
 //! rebuilds the two of a WebSocket upgrade.
 //!
-//! Invariant: what a client claims about its origin never reaches a target. `Host` (over HTTP/2 `:authority`) is
+//! Invariant: what a client claims about its origin never reaches a target; what a trusted proxy says about it does, in the
+//! edge's own words: one client, one scheme, one host, one port. `Host` (over HTTP/2 `:authority`) is
 //! passed on unchanged, since applications compare it with `Origin`.
 
 use std::borrow::Cow;
@@ -11,8 +12,9 @@ use std::fmt::Write as _;
 
 use entities::authority::Scheme;
 use entities::circuit::Backend;
+use entities::host::split_host_header;
 use http::header::{FORWARDED, HOST, VIA};
-use http::{HeaderValue, Version};
+use http::{HeaderName, HeaderValue, Version};
 use pingora_core::{ErrorType, OrErr as _, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
@@ -23,6 +25,9 @@ use crate::circuit::{Client, Edits};
 
 /// Fields that say where a request came from. They are the proxy's to set.
 const CLAIMS: [&str; 5] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-real-ip"];
+
+/// Fields of Backend.AI's manager begin with this.
+const MANAGER_PREFIX: &str = "x-backendai-";
 
 /// What the client says the request is for: `:authority` if it spoke HTTP/2 and gave one, else `Host`. Pingora has
 /// refused requests where the two differ (RFC 9113 §8.3.1).
@@ -41,21 +46,32 @@ pub(super) fn edit_request(session: &Session, request: &mut RequestHeader, conte
         request.remove_header(name);
     }
     request.remove_header(&FORWARDED);
+    let told = context.told();
+    if told.is_none() {
+        remove_claims_of_the_manager(request);
+    }
     remove_own_credentials(request, context)?;
     let (Some(circuit), Some(client)) = (context.circuit(), context.client()) else { return Ok(()) };
-    let host = asked_host(original);
+    let asked = asked_host(original);
+    let host = told.and_then(|told| told.host.as_ref()).map(Cow::Borrowed).or_else(|| asked.clone());
+    let scheme = told.and_then(|told| told.scheme);
+    let port = told.and_then(|told| told.port).or_else(|| Some(port_of(host.as_deref(), scheme?)));
     request.insert_header("X-Forwarded-For", client.ip_value.clone())?;
-    request.insert_header("X-Forwarded-Proto", circuit.way_in.scheme_value.clone())?;
-    request.insert_header("X-Forwarded-Port", circuit.way_in.port_value.clone())?;
+    let scheme_value = scheme.map(|scheme| HeaderValue::from_static(scheme.as_str()));
+    request.insert_header("X-Forwarded-Proto", scheme_value.unwrap_or_else(|| circuit.way_in.scheme_value.clone()))?;
+    let port_value = port.map(HeaderValue::from);
+    request.insert_header("X-Forwarded-Port", port_value.unwrap_or_else(|| circuit.way_in.port_value.clone()))?;
     if let Some(host) = &host {
         request.insert_header("X-Forwarded-Host", host.as_ref().clone())?;
-    } else if circuit.backend == Backend::H2
+    }
+    if asked.is_none()
+        && circuit.backend == Backend::H2
         && let Some(address) = session.server_addr()
     {
         // HTTP/1.0 needs no host and HTTP/2 does: the client named none but the address that it connected to.
         request.insert_header(HOST, address.to_string())?;
     }
-    request.insert_header("Forwarded", forwarded(client, host.as_deref(), circuit.way_in.scheme))?;
+    request.insert_header("Forwarded", forwarded(client, host.as_deref(), scheme.unwrap_or(circuit.way_in.scheme)))?;
     let via = match original.version {
         Version::HTTP_10 => "1.0 appproxy",
         Version::HTTP_2 => "2.0 appproxy",
@@ -75,6 +91,21 @@ pub(super) fn edit_request(session: &Session, request: &mut RequestHeader, conte
         }
     }
     Ok(())
+}
+
+/// Takes out what only the manager in front of the edge may say.
+fn remove_claims_of_the_manager(request: &mut RequestHeader) {
+    let is_claim = |name: &&HeaderName| name.as_str().starts_with(MANAGER_PREFIX);
+    let names: Vec<HeaderName> = request.headers.keys().filter(is_claim).cloned().collect();
+    for name in names {
+        request.remove_header(&name);
+    }
+}
+
+/// The port that a client used who asked for `host` by `scheme`.
+fn port_of(host: Option<&HeaderValue>, scheme: Scheme) -> u16 {
+    let host = host.and_then(|host| host.to_str().ok()).and_then(split_host_header);
+    host.and_then(|(_, port)| port).unwrap_or(scheme.default_port())
 }
 
 /// Takes the edge's credentials out of a request, whichever circuit they are of: they are nothing to a target.

@@ -18,7 +18,8 @@ use super::context::RequestContext;
 use super::forwarding::asked_host;
 use super::{EdgeProxy, reply};
 use crate::api::{Endpoint, Question};
-use crate::circuit::{Connection, Entrance, LiveCircuit};
+use crate::circuit::{Client, Entrance, LiveCircuit};
+use crate::refusals::Refusal;
 use crate::reply::{Problem, Reply};
 
 /// What a request is for.
@@ -38,7 +39,23 @@ impl EdgeProxy {
             return Ok(true);
         };
         let connection = Arc::clone(&busy.connection);
+        if connection.client.is_trusted_proxy {
+            match self.peers.origin(connection.client.ip, &session.req_header().headers) {
+                Ok(origin) => context.note_origin(&connection.client, origin),
+                Err(error) => {
+                    self.refusals.note(Refusal::Malformed, connection.client.ip, None, error);
+                    reply::send_problem(session, Problem::AmbiguousClient, false).await?;
+                    return Ok(true);
+                }
+            }
+        }
+        let Some(busy) = &context.connection else { return Ok(false) };
         let problem = match self.find(session.req_header(), connection.entrance) {
+            Found::Circuit(circuit) if connection.is_shed => {
+                let client = context.client().map_or(connection.client.ip, |client| client.ip);
+                self.refusals.note(Refusal::Memory, client, Some(&circuit.key), "no memory for another connection");
+                Problem::Overloaded
+            }
             Found::Circuit(circuit) if self.freshness.has_lapsed(circuit.is_public) => Problem::Unconfirmed,
             Found::Circuit(circuit) => match self.admit(session.req_header(), context, &circuit) {
                 Admission::Answer(answer) => {
@@ -49,25 +66,39 @@ impl EdgeProxy {
                 Admission::Passed(_) if !circuit.balancer.has_weight() => Problem::NoTarget,
                 Admission::Passed(pass) => match circuit.lifetime.open(&connection, busy.request) {
                     Some(open) => {
+                        // Last, so that nobody uses up the rate of a circuit who may not use it.
+                        let over_rate = self.over_rate(&circuit, context);
                         context.circuit = Some((circuit, open));
                         context.pass = pass;
-                        return Ok(false);
+                        match over_rate {
+                            None => return Ok(false),
+                            Some(problem) => problem,
+                        }
                     }
                     // It ended between the look-up and now.
                     None => Problem::UnknownAddress,
                 },
             },
             Found::Api(endpoint) => {
+                let client = context.client().unwrap_or(&connection.client);
                 // Boxed: a wait for half a minute must not make the future of every request larger.
-                let answer = Box::pin(self.ask(session.req_header(), endpoint, &connection)).await;
-                reply::send(session, answer).await?;
+                let answer = Box::pin(self.ask(session.req_header(), endpoint, client)).await;
+                reply::send(session, if connection.is_ending() { answer.closing() } else { answer }).await?;
                 return Ok(true);
             }
             Found::Nothing(problem) => problem,
         };
         let has_own_port = matches!(connection.entrance, Entrance::Port(_)) && problem == Problem::UnknownAddress;
-        reply::send_problem(session, problem, has_own_port).await?;
+        reply::send_problem(session, problem, has_own_port || connection.is_ending()).await?;
         Ok(true)
+    }
+
+    /// What to answer if the circuit takes no further request of this client now.
+    fn over_rate(&self, circuit: &LiveCircuit, context: &RequestContext) -> Option<Problem> {
+        let (limiter, client) = (circuit.rate.as_ref()?, context.client()?);
+        let wait = limiter.take(client.ip).err()?;
+        self.refusals.note(Refusal::RateLimit, client.ip, Some(&circuit.key), wait);
+        Some(Problem::TooManyRequests { retry_after_s: wait.seconds() })
     }
 
     fn find(&self, request: &RequestHeader, entrance: Entrance) -> Found {
@@ -97,13 +128,13 @@ impl EdgeProxy {
         }
     }
 
-    async fn ask(&self, request: &RequestHeader, endpoint: Endpoint, connection: &Connection) -> Reply {
+    async fn ask(&self, request: &RequestHeader, endpoint: Endpoint, client: &Client) -> Reply {
         let field = |name: &http::HeaderName| request.headers.get(name).map(http::HeaderValue::as_bytes);
         let question = Question {
             endpoint,
             method: &request.method,
             query: request.uri.query().unwrap_or_default(),
-            client: connection.client.ip,
+            client,
             authorization: field(&AUTHORIZATION),
             token: field(&http::HeaderName::from_static("x-backendai-token")),
         };

@@ -47,7 +47,8 @@ impl EdgeProxy {
         {
             keep_with_target(response, circuit, context);
         }
-        if context.connection.as_ref().is_some_and(|busy| busy.connection.is_ending()) {
+        let is_ending = context.connection.as_ref().is_some_and(|busy| busy.connection.is_ending());
+        if is_ending || self.memory.is_tight() {
             // The client hears it instead of finding out.
             session.set_keepalive(None);
         }

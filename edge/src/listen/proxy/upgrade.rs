@@ -26,6 +26,7 @@ use super::context::RequestContext;
 use super::response::nominated;
 use super::{EdgeProxy, forwarding, target};
 use crate::head::HeadError;
+use crate::rate::Way;
 use crate::tcp::{ConnectError, connect};
 use crate::tunnel::{Answer, HandshakeError, Switched, may_upgrade_to, shake_hands};
 
@@ -138,6 +139,9 @@ impl EdgeProxy {
         session.set_keepalive(None);
         session.write_response_header(Box::new(head), false).await.map_err(|error| error.into_down())?;
         while let Some(bytes) = target.read_body_bytes().await.map_err(|error| error.into_up())? {
+            if let Some(booking) = context.book(Way::ToClient, Some(&bytes)) {
+                booking.pass().await;
+            }
             session.write_response_body(Some(bytes), false).await.map_err(|error| error.into_down())?;
         }
         session.write_response_body(None, true).await.map_err(|error| error.into_down())
@@ -170,13 +174,15 @@ fn upgrade_request(session: &Session, context: &RequestContext) -> Result<BytesM
 /// The target has agreed: the request ends for pingora, which hands the client's stream back as if the next request
 /// could follow.
 fn leave(session: &mut Session, context: &mut RequestContext, target: TcpStream, to_client: BytesMut) -> Result<()> {
-    let (Some((circuit, open)), Some(busy)) = (context.circuit.take(), context.connection.take()) else {
+    let client = context.client().map(|client| client.ip);
+    let (Some((circuit, open)), Some(busy), Some(client)) = (context.circuit.take(), context.connection.take(), client)
+    else {
         return Error::e_explain(ErrorType::InternalError, "a request without a circuit is upgraded");
     };
-    let (key, idle) = (circuit.key.clone(), circuit.limits.idle);
+    let (key, idle, bandwidth) = (circuit.key.clone(), circuit.limits.idle, circuit.bandwidth.clone());
     context.become_tunnel(circuit, &busy);
     let hold = context.attempts.take_hold();
-    let switched = Switched { key, target, to_client: to_client.into(), open, hold, busy, idle };
+    let switched = Switched { key, client, target, to_client: to_client.into(), open, hold, busy, idle, bandwidth };
     LEAVING.with(|place| place.replace(Some(switched)));
     session.set_keepalive(Some(0));
     Ok(())

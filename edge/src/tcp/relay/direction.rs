@@ -11,6 +11,7 @@ use tokio::io::{AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::pipe::Pipe;
+use super::toll::{PIECE_BYTES, Toll};
 use super::{Fault, Peer};
 
 /// What is copied at once.
@@ -38,6 +39,8 @@ pub(super) struct Direction {
     has_ended: bool,
     is_done: bool,
     bytes: u64,
+    /// Set if the bandwidth has a limit.
+    toll: Option<Box<Toll>>,
 }
 
 // === impl Direction ===
@@ -54,7 +57,18 @@ impl Direction {
             has_ended: false,
             is_done: false,
             bytes: 0,
+            toll: None,
         }
+    }
+
+    /// Lets nothing pass from now on before its time.
+    pub(super) fn hold_to(&mut self, toll: Toll) {
+        self.toll = Some(Box::new(toll));
+    }
+
+    /// Whether something waits for its time.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.toll.as_ref().is_some_and(|toll| toll.is_holding_back())
     }
 
     /// How many bytes were accepted.
@@ -92,6 +106,9 @@ impl Direction {
             if self.bytes >= turn_ends_at {
                 context.waker().wake_by_ref();
                 return Poll::Pending;
+            }
+            if let Some(toll) = &mut self.toll {
+                ready!(toll.poll_pass(context));
             }
             ready!(self.write_held(context, to)).map_err(Fault::Writing)?;
             if let (Some(from), Some(to)) = (from.socket(), to.socket()) {
@@ -150,12 +167,20 @@ impl Direction {
         to: &mut W,
     ) -> Poll<Result<(), Fault>> {
         SCRATCH.with_borrow_mut(|scratch| {
-            let mut read = ReadBuf::new(scratch);
+            // Pieces that small never ask for a pipe.
+            let limit = if self.toll.is_some() { PIECE_BYTES } else { SCRATCH_BYTES };
+            let mut read = ReadBuf::new(scratch.get_mut(..limit).unwrap_or_default());
             ready!(Pin::new(from).poll_read(context, &mut read)).map_err(Fault::Reading)?;
             let mut rest = read.filled();
             self.has_ended = rest.is_empty();
             self.wants_pipe = rest.len() >= MANY_BYTES;
             self.needs_flush = true;
+            if let Some(toll) = self.toll.as_mut().filter(|_| !rest.is_empty())
+                && !toll.book(rest.len())
+            {
+                self.held = rest.to_vec();
+                return Poll::Ready(Ok(()));
+            }
             while !rest.is_empty() {
                 match write(context, to, rest) {
                     Poll::Ready(Ok(count)) => {

@@ -1,0 +1,102 @@
+//! Who the client is: the peer of the socket, or whom a trusted proxy in front of the edge speaks for.
+//!
+//! Invariant: what an untrusted peer says about anybody's address changes nothing.
+
+mod forwarded;
+mod introduction;
+pub(crate) mod proxy_header;
+mod range;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+pub(crate) use forwarded::{Ambiguous, Origin};
+pub(crate) use introduction::introduced;
+pub use range::AddressRange;
+
+use crate::circuit::Client;
+use crate::config::Config;
+
+/// How long a peer may take to introduce the connection, unless heads must be faster.
+const MAX_INTRODUCTION_TIME: Duration = Duration::from_secs(5);
+
+/// Whom the edge believes.
+#[derive(Debug, Clone)]
+pub(crate) struct Peers {
+    trusted: Vec<AddressRange>,
+    introducing: Vec<AddressRange>,
+    introduction_time: Duration,
+}
+
+// === impl Peers ===
+
+impl Peers {
+    /// Those that `config` names.
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            trusted: config.trusted_proxies.clone(),
+            introducing: config.proxy_protocol_from.clone(),
+            introduction_time: config.client.head.min(MAX_INTRODUCTION_TIME),
+        }
+    }
+
+    /// The client at `ip`.
+    pub(crate) fn client(&self, ip: IpAddr) -> Client {
+        Client { is_trusted_proxy: self.are_trusted(ip), ..Client::new(ip) }
+    }
+
+    /// Whether a connection from here begins with a header of the PROXY protocol.
+    pub(crate) fn must_introduce(&self, ip: IpAddr) -> bool {
+        range::contain(&self.introducing, ip)
+    }
+
+    /// How long that header may take.
+    pub(crate) fn introduction_time(&self) -> Duration {
+        self.introduction_time
+    }
+
+    /// Whom a request is from that came over a connection of the proxy at `peer`.
+    ///
+    /// # Errors
+    /// [`Ambiguous`] if its fields contradict each other.
+    pub(crate) fn origin(&self, peer: IpAddr, fields: &http::HeaderMap) -> Result<Origin, Ambiguous> {
+        forwarded::origin(peer, fields, |ip| self.are_trusted(ip))
+    }
+
+    fn are_trusted(&self, ip: IpAddr) -> bool {
+        range::contain(&self.trusted, ip)
+    }
+}
+
+/// Both ends of a connection, as the client sees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ends {
+    /// Where it came from.
+    pub(crate) client: SocketAddr,
+    /// Where it went.
+    pub(crate) local: SocketAddr,
+}
+
+#[cfg(test)]
+mod tests {
+    use entities::authority::Authority;
+
+    use super::*;
+
+    #[test]
+    fn a_peer_is_the_same_on_a_socket_of_either_family() {
+        let authority = Authority { name: "main".parse().expect("valid"), subdomains: None, ports: None };
+        let mut config =
+            Config::new("w1".parse().expect("valid"), authority, String::new(), String::new(), String::new());
+        config.trusted_proxies = vec!["10.0.0.0/8".parse().expect("valid")];
+        config.proxy_protocol_from = vec!["::ffff:192.0.2.1".parse().expect("valid")];
+        let peers = Peers::new(&config);
+        for ip in ["10.0.0.1", "::ffff:10.0.0.1"] {
+            assert!(peers.client(ip.parse().expect("an address")).is_trusted_proxy, "{ip}");
+        }
+        for ip in ["192.0.2.1", "::ffff:192.0.2.1"] {
+            assert!(peers.must_introduce(ip.parse().expect("an address")), "{ip}");
+        }
+        assert!(!peers.client("192.0.2.1".parse().expect("an address")).is_trusted_proxy);
+    }
+}
