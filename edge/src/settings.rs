@@ -277,7 +277,15 @@ mod tests {
         // Every line that is commented out is a default, so turning all of them on changes nothing.
         let is_value = |line: &str| {
             let text = line.strip_prefix("# ")?;
-            let is_file = ["ca_file", "cert_file", "key_file", "accepted_keys_file", "user", "password_file"];
+            let is_file = [
+                "ca_file",
+                "cert_file",
+                "key_file",
+                "accepted_keys_file",
+                "cookie_secrets_file",
+                "user",
+                "password_file",
+            ];
             let (name, _) = text.split_once(" = ")?;
             let is_key = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
             (is_key && !is_file.contains(&name)).then(|| text.to_owned())
