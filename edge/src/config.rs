@@ -85,7 +85,7 @@ pub struct TargetRules {
     pub fails_open: bool,
 }
 
-/// How long clients of HTTP/1.1 may take.
+/// What clients may take of time and of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientLimits {
     /// How long a connection may wait for its next request.
@@ -94,6 +94,17 @@ pub struct ClientLimits {
     pub head: Duration,
     /// How long a client may take nothing of an answer. It bounds how long one that stopped reading costs memory.
     pub write: Duration,
+    /// How long the content of a request of HTTP/1.1 may bring nothing before the target has begun to answer.
+    pub body: Option<Duration>,
+    /// How many bytes of content a second a request of HTTP/1.1 must bring on average, after a first minute and before the
+    /// target has begun to answer; 0 is any pace.
+    pub body_bytes_per_s: u64,
+    /// Requests of one HTTP/1.1 connection, and streams of one HTTP/2 connection; 0 is no cap.
+    pub max_requests: u64,
+    /// Connections from one address, IPv6 by the first 64 bits; 0 is no cap.
+    pub max_connections_per_client: usize,
+    /// Requests, streams, tunnels and byte streams that are open in one circuit; 0 is no cap.
+    pub max_open_per_circuit: usize,
 }
 
 /// Sockets that are bound before the edge starts.
@@ -171,6 +182,15 @@ impl Default for ClientLimits {
             // The longest head at the pace of a modem.
             head: Duration::from_secs(30),
             write: Duration::from_secs(60),
+            body: Some(Duration::from_secs(60)),
+            // A log that is uploaded while it is written has a line in a few seconds.
+            body_bytes_per_s: 16,
+            // Nothing is kept between requests, so this only spreads clients over the edges anew now and then.
+            max_requests: 10_000,
+            // An office of four hundred behind one address, each with six connections and twenty kernels.
+            max_connections_per_client: 10_000,
+            // Half of the descriptors of a small edge: each has one here and one at its target.
+            max_open_per_circuit: 10_000,
         }
     }
 }

@@ -8,6 +8,7 @@ mod http1;
 mod http2;
 mod ports;
 mod proxy;
+mod refuse;
 mod socket;
 mod streams;
 mod tunnels;

@@ -95,6 +95,12 @@ impl Over {
         let connect_ms = settings.number("circuits", "connect_timeout_ms", 3_000, 10, 60_000);
         let first_byte_ms = settings.number("circuits", "first_byte_timeout_ms", 300_000, 0, 3_600_000);
         let idle_s = settings.number("circuits", "idle_timeout_s", 0, 0, 7 * DAY_S);
+        let body_s = settings.number("listen", "body_timeout_s", 60, 0, DAY_S);
+        let body_bytes_per_s = settings.number("listen", "body_bytes_per_s", 16, 0, 1_000_000);
+        let max_requests = settings.number("limits", "requests_per_connection", 10_000, 0, u64::from(u32::MAX));
+        let mut cap = |key| usize::try_from(settings.number("limits", key, 10_000, 0, 10_000_000)).unwrap_or_default();
+        let max_connections_per_client = cap("connections_per_client");
+        let max_open_per_circuit = cap("open_per_circuit");
         let mut seconds = |section, key, default, least, most| {
             Duration::from_secs(settings.number(section, key, default, least, most))
         };
@@ -104,6 +110,11 @@ impl Over {
                 idle: seconds("listen", "idle_timeout_s", 60, 1, DAY_S),
                 head: seconds("listen", "head_timeout_s", 30, 1, 3_600),
                 write: seconds("listen", "write_timeout_s", 60, 1, DAY_S),
+                body: unless_zero(Duration::from_secs(body_s)),
+                body_bytes_per_s,
+                max_requests,
+                max_connections_per_client,
+                max_open_per_circuit,
             },
             heartbeat_interval: seconds("coordinator", "heartbeat_interval_s", 10, 1, 60),
             announce_time: seconds("shutdown", "announce_s", 5, 0, 300),

@@ -118,7 +118,7 @@ impl ServerApp for PortApp {
         } else {
             stream
         };
-        let serving = http1::serve(stream, &self.proxy, self.context.client, &self.context.metrics, shutdown);
+        let serving = http1::serve(stream, &connection, &self.proxy, &self.context, shutdown);
         let serving = CONNECTION.scope(Arc::clone(&connection), serving);
         if let Some(upgraded) = connection.unless_ended(serving).await.flatten() {
             tunnels::start(upgraded, [own, all], &self.context.metrics);

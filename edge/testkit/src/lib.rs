@@ -11,6 +11,7 @@
 //! | [`coordinator`] | a stub that takes registrations and heartbeats |
 //! | [`registry`], [`registry_contract`] | a registry that is some way off, one that comes and goes; what every registry must do |
 //! | [`mod@etcd`], [`postgres`] | the real ones, on free ports and in folders of their own |
+//! | [`corpus`] | malformed messages beside valid twins |
 //! | [`ports`], [`clock`], [`wait`] | free and dead ports, a clock that tests turn, waiting with a deadline |
 //!
 //! # Invariants
@@ -28,6 +29,7 @@
 pub mod client;
 pub mod clock;
 pub mod coordinator;
+pub mod corpus;
 pub mod etcd;
 mod http;
 pub mod http2;

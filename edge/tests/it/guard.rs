@@ -1,0 +1,3 @@
+//! What the edge does not let in.
+
+mod corpus;
