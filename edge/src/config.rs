@@ -62,6 +62,8 @@ pub struct Config {
     pub has_worker_key_in_registry: bool,
     /// How often the lease of that key is kept alive.
     pub keep_alive_interval: Duration,
+    /// Whose connections are not counted as those of one client: load balancers that do not say who their clients are.
+    pub uncounted_clients: Vec<IpNet>,
     /// Where targets may be.
     pub targets: TargetRules,
     /// Tells how old the snapshot is.
@@ -96,8 +98,8 @@ pub struct ClientLimits {
     pub write: Duration,
     /// How long the content of a request of HTTP/1.1 may bring nothing before the target has begun to answer.
     pub body: Option<Duration>,
-    /// How many bytes of content a second a request of HTTP/1.1 must bring on average, after a first minute and before the
-    /// target has begun to answer; 0 is any pace.
+    /// How many bytes of content a second a request of HTTP/1.1 must bring on average, after the time of
+    /// `body` and before the target has begun to answer; 0 is any pace.
     pub body_bytes_per_s: u64,
     /// Requests of one HTTP/1.1 connection, and streams of one HTTP/2 connection; 0 is no cap.
     pub max_requests: u64,
@@ -153,6 +155,7 @@ impl Config {
             held_back_relist_interval: Duration::from_secs(30),
             has_worker_key_in_registry: true,
             keep_alive_interval: Duration::from_secs(5),
+            uncounted_clients: Vec::new(),
             targets: TargetRules::default(),
             clock: Arc::new(SystemClock),
         }

@@ -13,11 +13,13 @@ mod host;
 mod http1;
 mod http2;
 mod lines;
+mod pace;
 mod request_line;
 mod rule;
 
 pub use http1::{Judged, judge_http1, judge_start};
 pub use http2::judge_http2;
+pub(crate) use pace::Pace;
 pub use rule::Rule;
 
 /// The longest head: a request with the cookies of a few notebook servers has 8 KiB.

@@ -3,6 +3,7 @@
 //! Invariant: an accept loop that is closed has given its socket back to the operating system when closing returns.
 
 mod accept;
+mod clients;
 mod connections;
 mod http1;
 mod http2;
@@ -18,10 +19,14 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+use tokio::sync::Semaphore;
+
 use crate::circuit::{Entrance, Notice};
 use crate::config::ClientLimits;
 use crate::tcp::Streams;
-use accept::{AcceptLoop, ServingContext};
+use accept::{AcceptLoop, MAX_ANSWERING, ServingContext};
+use clients::Clients;
 use connections::Connections;
 pub(crate) use ports::DynamicPorts;
 use ports::ServedBy;
@@ -49,11 +54,19 @@ impl TrafficPort {
         port_address: std::net::IpAddr,
         proxy: SharedProxy,
         client: ClientLimits,
+        uncounted_clients: Vec<IpNet>,
         streams: Streams,
     ) -> io::Result<(Self, DynamicPorts)> {
         let metrics = Arc::clone(&streams.metrics);
         let all = Arc::new(Connections::new(Arc::clone(&metrics)));
-        let context = ServingContext { client, refusals: Arc::clone(&streams.refusals), metrics };
+        let clients = Arc::new(Clients::new(client.max_connections_per_client, uncounted_clients));
+        let context = ServingContext {
+            client,
+            clients,
+            answering: Arc::new(Semaphore::new(MAX_ANSWERING)),
+            refusals: Arc::clone(&streams.refusals),
+            metrics,
+        };
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         tracing::info!(%address, "traffic port listens");

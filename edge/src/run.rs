@@ -85,10 +85,25 @@ pub async fn run(
         table: Arc::clone(&table),
         freshness: Arc::clone(&freshness),
         refusals: Arc::clone(&refusals),
+        max_open: config.client.max_open_per_circuit,
         metrics: Arc::clone(&metrics),
     };
-    let proxy = EdgeProxy::shared(Arc::clone(&table), api, Arc::clone(&freshness), refusals, Arc::clone(&metrics));
-    let (traffic, ports) = TrafficPort::open(listeners.traffic, config.port_address, proxy, config.client, streams)?;
+    let proxy = EdgeProxy::shared(
+        Arc::clone(&table),
+        api,
+        Arc::clone(&freshness),
+        refusals,
+        config.client,
+        Arc::clone(&metrics),
+    );
+    let (traffic, ports) = TrafficPort::open(
+        listeners.traffic,
+        config.port_address,
+        proxy,
+        config.client,
+        config.uncounted_clients.clone(),
+        streams,
+    )?;
 
     let applier = Applier::new(&config, table, ports, Arc::new(ground), journal.clone(), Arc::clone(&metrics));
     let presence = Presence::new(&config, Arc::clone(&registry), &layout);

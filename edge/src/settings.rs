@@ -11,6 +11,7 @@ use entities::host::HostName;
 use entities::ids::{AuthorityName, Port, WorkerId};
 use entities::target::TargetHost;
 use http::Uri;
+use ipnet::IpNet;
 use program::log::LogSettings;
 use program::registry::RegistrySettings;
 use program::settings::{SettingFaults, Settings};
@@ -77,6 +78,7 @@ struct Over {
     port_address: IpAddr,
     api_allowed: Option<Vec<IpAddr>>,
     client: ClientLimits,
+    uncounted_clients: Vec<IpNet>,
     heartbeat_interval: Duration,
     targets: TargetRules,
     announce_time: Duration,
@@ -136,6 +138,7 @@ impl Over {
             },
             port_address: settings.or("listen", "port_address", IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             api_allowed: settings.list("listen", "api_allowed"),
+            uncounted_clients: settings.list("limits", "uncounted_clients").unwrap_or_default(),
         }
     }
 
@@ -146,6 +149,7 @@ impl Over {
             port_address: self.port_address,
             api_allowed: self.api_allowed.unwrap_or_else(loopback),
             client: self.client,
+            uncounted_clients: self.uncounted_clients,
             heartbeat_interval: self.heartbeat_interval,
             targets: self.targets,
             announce_time: self.announce_time,

@@ -10,4 +10,4 @@ mod serve;
 
 pub(crate) use connect::{ConnectError, connect};
 pub(crate) use keep_alive::keep_alive;
-pub(crate) use serve::{Streams, serve};
+pub(crate) use serve::{Streams, reset, serve};

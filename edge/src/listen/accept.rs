@@ -17,20 +17,25 @@ use pingora_core::protocols::Stream;
 use pingora_core::server::{Fds, ShutdownWatch};
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use super::clients::Clients;
 use super::connections::{Connections, next_number};
 use super::http2::{self, FirstBytes};
 use super::proxy::{CONNECTION, SharedProxy};
-use super::{http1, tunnels};
+use super::{http1, refuse, tunnels};
 use crate::circuit::{Client, Connection, Entrance, Notice};
 use crate::config::ClientLimits;
 use crate::metrics::Metrics;
-use crate::refusals::Refusals;
+use crate::refusals::{Refusal, Refusals};
+use crate::reply::Problem;
 
 /// Bytes buffered on the way to a client before they go out, a TCP segment.
 const WRITE_BUFFER_BYTES: usize = 1460;
+
+/// Clients that are told at a time that they have too many connections. Each costs a descriptor for three seconds.
+pub(super) const MAX_ANSWERING: usize = 256;
 
 /// A socket that accepts for the HTTP proxy. Dropping it stops accepting as well, without waiting.
 pub(super) struct AcceptLoop {
@@ -43,6 +48,9 @@ pub(super) struct AcceptLoop {
 #[derive(Clone)]
 pub(super) struct ServingContext {
     pub(super) client: ClientLimits,
+    pub(super) clients: Arc<Clients>,
+    /// Who is told at a time that there is no place.
+    pub(super) answering: Arc<Semaphore>,
     pub(super) refusals: Arc<Refusals>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -99,18 +107,46 @@ impl AcceptLoop {
 
 // === impl PortApp ===
 
+impl PortApp {
+    /// Tells a client that it has too many connections.
+    async fn turn_away(&self, stream: Stream, connection: &Connection) {
+        let entrance = match self.entrance {
+            Entrance::Traffic => "traffic".to_owned(),
+            Entrance::Port(port) => port.to_string(),
+        };
+        self.context.refusals.note(Refusal::ClientConnections, connection.client.ip, None, entrance);
+        // Whoever has opened too many may open many more: most of those hear nothing.
+        let Ok(_permit) = self.context.answering.try_acquire() else { return };
+        if !self.proxy.has_http2(self.entrance) {
+            return refuse::answer(stream, Problem::ClientConnections, &[], &self.context).await;
+        }
+        match http2::first_bytes(stream).await {
+            Some(FirstBytes::Http2(stream)) => http2::turn_away(stream).await,
+            Some(FirstBytes::Other(stream)) => {
+                refuse::answer(stream, Problem::ClientConnections, &[], &self.context).await;
+            }
+            None => {}
+        }
+    }
+}
+
 #[async_trait]
 impl ServerApp for PortApp {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let digest = stream.get_socket_digest()?;
         let client = Client::new(digest.peer_addr()?.as_inet()?.ip());
         let connection = Arc::new(Connection::new(next_number(), self.entrance, client));
+        let Some(place) = self.context.clients.enter(connection.client.ip) else {
+            // Boxed: what few connections do must not make the future of every one larger.
+            Box::pin(self.turn_away(stream, &connection)).await;
+            return None;
+        };
         let own = self.own.enter(&connection);
         let all = self.all.enter(&connection);
         let stream = if self.proxy.has_http2(self.entrance) {
             match connection.unless_ended(http2::first_bytes(stream)).await?? {
                 FirstBytes::Http2(stream) => {
-                    http2::serve(stream, &connection, &self.proxy, shutdown).await;
+                    http2::serve(stream, &connection, &self.proxy, &self.context, shutdown).await;
                     return None;
                 }
                 FirstBytes::Other(stream) => stream,
@@ -121,7 +157,7 @@ impl ServerApp for PortApp {
         let serving = http1::serve(stream, &connection, &self.proxy, &self.context, shutdown);
         let serving = CONNECTION.scope(Arc::clone(&connection), serving);
         if let Some(upgraded) = connection.unless_ended(serving).await.flatten() {
-            tunnels::start(upgraded, [own, all], &self.context.metrics);
+            tunnels::start(upgraded, (own, all, place), &self.context.metrics);
         }
         None
     }

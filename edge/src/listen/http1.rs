@@ -26,6 +26,9 @@ use crate::refusals::Refusal;
 use crate::reply::Problem;
 use crate::tunnel::Switched;
 
+/// How long content that its target did not want may still come, before the connection ends instead.
+const DRAIN_TIME: Duration = Duration::from_secs(30);
+
 /// A connection that has become a tunnel.
 pub(super) struct Upgraded {
     /// The client.
@@ -54,7 +57,8 @@ pub(super) async fn serve(
         let judged = match next_head(&mut stream, &mut head, limits).await {
             Ok(judged) => judged,
             Err(fault) => {
-                refuse_fault(stream, &fault, &head, connection, context).await;
+                // Boxed, as it must not make the future of every connection larger.
+                Box::pin(refuse_fault(stream, &fault, &head, connection, context)).await;
                 return None;
             }
         };
@@ -96,9 +100,11 @@ fn start<'a>(
         None => session.set_keepalive(Some(limits.idle.as_secs())),
     }
     if is_last {
-        session.set_keepalive(None);
+        // What the client says about keeping the connection is read with the head, and this stands above it.
+        session.set_keepalive_reuses_remaining(Some(0));
     }
     session.set_read_timeout(limits.body);
+    session.set_total_drain_timeout(Some(DRAIN_TIME));
     session.set_write_timeout(Some(limits.write));
     session.set_pipelined_prefix(head);
     proxy.process_new_http(session, shutdown)

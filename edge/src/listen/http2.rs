@@ -14,17 +14,22 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::Reason;
+use http::request::Parts;
 use pingora_core::apps::HttpServerApp as _;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Accept, HttpSession, handshake};
 use pingora_core::protocols::{Digest, Stream};
 use pingora_core::server::ShutdownWatch;
+use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::accept::ServingContext;
 use super::connections::next_number;
 use super::proxy::{CONNECTION, SharedProxy};
 use crate::circuit::{Connection, Notice};
+use crate::guard::judge_http2;
+use crate::refusals::Refusal;
 pub(super) use first_bytes::{FirstBytes, first_bytes};
 use limits::{GOODBYE_TIME, HANDSHAKE_TIME, IDLE_TIME, MAX_REFUSED_STREAMS, MAX_TASKS, options};
 
@@ -35,8 +40,11 @@ struct Serving<'a> {
     digest: Arc<Digest>,
     connection: &'a Connection,
     proxy: &'a SharedProxy,
+    context: &'a ServingContext,
     shutdown: &'a ShutdownWatch,
     streams: JoinSet<()>,
+    /// Streams that were taken in so far.
+    taken: u64,
     /// What the connection has been told so far.
     notice: Notice,
     /// Whether the client has been told to go.
@@ -48,7 +56,13 @@ struct Serving<'a> {
 /// Serves HTTP/2 on `stream`, whose first bytes are the preface, until the client goes or `connection` must end.
 ///
 /// It watches `connection` itself: whoever calls it does not drop it for a notice.
-pub(super) async fn serve(stream: Stream, connection: &Connection, proxy: &SharedProxy, shutdown: &ShutdownWatch) {
+pub(super) async fn serve(
+    stream: Stream,
+    connection: &Connection,
+    proxy: &SharedProxy,
+    context: &ServingContext,
+    shutdown: &ShutdownWatch,
+) {
     let digest = Arc::new(Digest {
         ssl_digest: stream.get_ssl_digest(),
         timing_digest: stream.get_timing_digest(),
@@ -70,14 +84,29 @@ pub(super) async fn serve(stream: Stream, connection: &Connection, proxy: &Share
         digest,
         connection,
         proxy,
+        context,
         shutdown,
         streams,
+        taken: 0,
         notice: Notice::Stay,
         is_leaving: false,
         refused: 0,
     };
     serving.run().await;
     serving.streams.shutdown().await;
+}
+
+/// Says `GOAWAY` to a client that has too many connections.
+pub(super) async fn turn_away(mut stream: Stream) {
+    // An empty SETTINGS (RFC 9113 §3.4), then GOAWAY: no stream was taken, ENHANCE_YOUR_CALM (§6.8, §7).
+    const ANSWER: [u8; 26] = [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+    let saying = async {
+        stream.write_all(&ANSWER).await?;
+        stream.flush().await
+    };
+    // It has been told, or does not listen.
+    let _ = timeout(GOODBYE_TIME, saying).await;
+    super::refuse::linger(&mut stream).await;
 }
 
 // === impl Serving ===
@@ -132,7 +161,21 @@ impl Serving<'_> {
     }
 
     /// Serves a stream beside the others.
-    fn begin(&mut self, session: HttpSession) {
+    fn begin(&mut self, mut session: HttpSession) {
+        let limits = self.context.client;
+        self.taken += 1;
+        if self.taken == limits.max_requests {
+            self.leave();
+        }
+        session.set_write_timeout(Some(limits.write));
+        if let Err(rule) = judge_http2(session.req_header()) {
+            self.context.refusals.note(Refusal::Malformed, self.connection.client.ip, None, rule);
+            self.refused += 1;
+            // Look-up answers it in the words that the client understands.
+            let mut parts: Parts = session.req_header().clone().into();
+            parts.extensions.insert(rule);
+            *session.req_header_mut() = parts.into();
+        }
         let stream = Arc::new(self.connection.stream(next_number()));
         let (proxy, shutdown) = (Arc::clone(self.proxy), self.shutdown.clone());
         self.streams.spawn(async move {
@@ -152,7 +195,7 @@ impl Serving<'_> {
 
     /// Ends a connection that brings too much that cannot be served.
     async fn break_off(&mut self) {
-        tracing::warn!(client = %self.connection.client.ip, fault = "client", "too many malformed streams");
+        self.context.refusals.note(Refusal::Http2Abuse, self.connection.client.ip, None, "malformed_streams");
         self.http2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
         // If the client does not take the reason, it ends without one.
         let _ = timeout(GOODBYE_TIME, poll_fn(|context| self.http2.poll_closed(context))).await;

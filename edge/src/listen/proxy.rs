@@ -29,6 +29,7 @@ use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Sess
 
 use crate::api::Api;
 use crate::circuit::Entrance;
+use crate::config::ClientLimits;
 use crate::freshness::Freshness;
 use crate::metrics::Metrics;
 use crate::refusals::Refusals;
@@ -52,6 +53,7 @@ pub(crate) struct EdgeProxy {
     api: Api,
     freshness: Arc<Freshness>,
     refusals: Arc<Refusals>,
+    client: ClientLimits,
     metrics: Arc<Metrics>,
 }
 
@@ -91,6 +93,7 @@ impl EdgeProxy {
         api: Api,
         freshness: Arc<Freshness>,
         refusals: Arc<Refusals>,
+        client: ClientLimits,
         metrics: Arc<Metrics>,
     ) -> SharedProxy {
         let settings = ServerConf {
@@ -99,7 +102,7 @@ impl EdgeProxy {
             max_retries: MAX_TRIES,
             ..ServerConf::default()
         };
-        let edge = Self { table: Arc::clone(&table), api, freshness, refusals, metrics };
+        let edge = Self { table: Arc::clone(&table), api, freshness, refusals, client, metrics };
         Arc::new(PortProxy { http: Arc::new(http_proxy(&Arc::new(settings), edge)), table })
     }
 }
@@ -165,6 +168,8 @@ impl ProxyHttp for EdgeProxy {
         }
         if !response.status.is_informational() {
             context.note_answer();
+            // From now on the target knows how long it waits for the rest of the content.
+            session.as_downstream_mut().set_read_timeout(None);
         }
         self.edit_response(session, response, context);
         phase::done(Ok(()))
@@ -248,8 +253,8 @@ impl ProxyHttp for EdgeProxy {
 
     fn request_body_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
         &'life0 self,
-        _session: &'life1 mut Session,
-        _body: &'life2 mut Option<Bytes>,
+        session: &'life1 mut Session,
+        body: &'life2 mut Option<Bytes>,
         _is_end: bool,
         context: &'life3 mut RequestContext,
     ) -> Phase<'async_trait, Result<()>>
@@ -261,7 +266,7 @@ impl ProxyHttp for EdgeProxy {
         Self: 'async_trait,
     {
         context.go_on_waiting();
-        phase::done(Ok(()))
+        phase::done(self.judge_pace(session, body.as_ref(), context))
     }
 
     fn proxy_upstream_filter<'life0, 'life1, 'life2, 'async_trait>(

@@ -28,14 +28,20 @@ pub(super) async fn answer(mut stream: Stream, problem: Problem, head: &[u8], co
     let reply = problem.reply(wants_page(head));
     context.metrics.count_request(Some(reply.status.as_u16()));
     let bytes = write(&reply, head.starts_with(b"HEAD "));
-    let writing = async {
-        stream.write_all(&bytes).await?;
-        tokio::io::AsyncWriteExt::shutdown(&mut stream).await
-    };
     // The client has been told, or does not listen.
-    if matches!(timeout(WRITE_TIME, writing).await, Ok(Ok(()))) {
-        let _ = timeout(LINGER_TIME, drain(&mut stream)).await;
+    if matches!(timeout(WRITE_TIME, stream.write_all(&bytes)).await, Ok(Ok(()))) {
+        linger(&mut stream).await;
     }
+}
+
+/// Ends our direction, and waits for the client to end its own.
+pub(super) async fn linger(stream: &mut Stream) {
+    let lingering = async {
+        tokio::io::AsyncWriteExt::shutdown(stream).await?;
+        drain(stream).await;
+        std::io::Result::Ok(())
+    };
+    let _ = timeout(LINGER_TIME, lingering).await;
 }
 
 fn write(reply: &Reply, is_head_only: bool) -> Vec<u8> {
@@ -63,7 +69,8 @@ fn write(reply: &Reply, is_head_only: bool) -> Vec<u8> {
 
 /// Throws away what the client still sends, to its end or to [`LINGER_BYTES`].
 async fn drain(stream: &mut Stream) {
-    let mut scratch = [0; 4096];
+    // On the heap: it must not make the future of every connection larger.
+    let mut scratch = vec![0; 4096];
     let mut left = LINGER_BYTES;
     while let Ok(1..) = stream.read(&mut scratch).await.inspect(|read| left = left.saturating_sub(*read)) {
         if left == 0 {

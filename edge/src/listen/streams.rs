@@ -13,10 +13,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::clients::Clients;
 use super::connections::{Connections, next_number};
 use crate::circuit::{Busy, Client, Connection, Entrance, Notice};
 use crate::descriptors;
-use crate::tcp::{Streams, serve};
+use crate::refusals::Refusal;
+use crate::tcp::{Streams, reset, serve};
 
 /// How long to wait when there is no descriptor for a connection that waits to be accepted.
 const OUT_OF_DESCRIPTORS_WAIT: Duration = Duration::from_millis(200);
@@ -33,6 +35,7 @@ struct Acceptor {
     listener: TcpListener,
     port: Port,
     streams: Arc<Streams>,
+    clients: Arc<Clients>,
     /// The connections of this port.
     own: Arc<Connections>,
     /// The connections of the edge.
@@ -47,11 +50,12 @@ impl StreamLoop {
         listener: std::net::TcpListener,
         port: Port,
         streams: Arc<Streams>,
+        clients: Arc<Clients>,
         all: Arc<Connections>,
     ) -> io::Result<Self> {
         let connections = Arc::new(Connections::of_one_port());
         let listener = TcpListener::from_std(listener)?;
-        let acceptor = Acceptor { listener, port, streams, own: Arc::clone(&connections), all };
+        let acceptor = Acceptor { listener, port, streams, clients, own: Arc::clone(&connections), all };
         let (stop, stopped) = watch::channel(false);
         Ok(Self { stop, ended: tokio::spawn(acceptor.run(stopped)), connections })
     }
@@ -94,7 +98,12 @@ impl Acceptor {
     fn take_in(&self, client: TcpStream, address: SocketAddr) {
         let connection = Connection::new(next_number(), Entrance::Port(self.port), Client::new(address.ip()));
         let connection = Arc::new(connection);
-        let members = [self.own.enter(&connection), self.all.enter(&connection)];
+        let ip = connection.client.ip;
+        let Some(place) = self.clients.enter(ip) else {
+            self.streams.refusals.note(Refusal::ClientConnections, ip, None, self.port);
+            return reset(&client);
+        };
+        let members = (self.own.enter(&connection), self.all.enter(&connection), place);
         let (streams, port) = (Arc::clone(&self.streams), self.port);
         tokio::spawn(async move {
             let _members = members;

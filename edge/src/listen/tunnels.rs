@@ -9,15 +9,14 @@ use pingora_core::protocols::Stream;
 use pingora_core::protocols::l4::stream::Stream as SocketStream;
 use tokio::net::TcpStream;
 
-use super::connections::Member;
 use super::http1::Upgraded;
 use crate::metrics::Metrics;
 use crate::tcp::keep_alive;
 use crate::tcp::relay::{Early, Relay, RelayRules, duplicate};
 use crate::tunnel::Switched;
 
-/// Starts a tunnel; it is a member of these sets until it ends.
-pub(super) fn start(upgraded: Upgraded, members: [Member; 2], metrics: &Arc<Metrics>) {
+/// Starts a tunnel; it keeps its `memberships` until it ends.
+pub(super) fn start(upgraded: Upgraded, memberships: impl Send + 'static, metrics: &Arc<Metrics>) {
     let Upgraded { client, to_target, switched } = upgraded;
     let Switched { key, target, to_client, open, hold, busy, idle } = switched;
     let early = Early { to_target: to_target.into(), to_client };
@@ -32,7 +31,7 @@ pub(super) fn start(upgraded: Upgraded, members: [Member; 2], metrics: &Arc<Metr
     };
     keep_alive(&client);
     tokio::spawn(async move {
-        let _members = members;
+        let _memberships = memberships;
         let outcome = busy.connection.unless_ended(Relay::new(client, target, early, rules)).await;
         drop((open, hold));
         metrics.count_relay(outcome.as_ref());

@@ -11,10 +11,10 @@ use tokio::net::TcpStream;
 use super::relay::{Early, Relay, RelayRules};
 use super::{connect, keep_alive, proxy_protocol};
 use crate::balance::Attempts;
-use crate::circuit::{Busy, LiveCircuit};
+use crate::circuit::{Busy, LiveCircuit, NotOpened};
 use crate::freshness::Freshness;
 use crate::metrics::Metrics;
-use crate::refusals::Refusals;
+use crate::refusals::{Refusal, Refusals};
 use crate::table::Table;
 
 /// What all byte streams of the edge are served with.
@@ -25,6 +25,8 @@ pub(crate) struct Streams {
     pub(crate) freshness: Arc<Freshness>,
     /// What is turned away.
     pub(crate) refusals: Arc<Refusals>,
+    /// What may be open in one circuit; 0 is no cap.
+    pub(crate) max_open: usize,
     /// What they count.
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -33,12 +35,17 @@ pub(crate) struct Streams {
 pub(crate) async fn serve(streams: &Streams, port: Port, client: TcpStream, busy: &Busy) {
     let connection = &busy.connection;
     let circuit = streams.table.by_port(port).filter(|circuit| !streams.freshness.has_lapsed(circuit.is_public));
-    let Some((circuit, _open)) = circuit.and_then(|circuit| {
-        let open = circuit.lifetime.open(connection, busy.request)?;
-        Some((circuit, open))
-    }) else {
+    let opened = circuit.map(|circuit| {
+        let opened = circuit.lifetime.open(connection, busy.request, streams.max_open);
+        (circuit, opened)
+    });
+    if let Some((circuit, Err(NotOpened::Full))) = &opened {
+        streams.refusals.note(Refusal::CircuitConnections, connection.client.ip, Some(&circuit.key), streams.max_open);
+        return reset(&client);
+    }
+    let Some((circuit, Ok(_open))) = opened else {
         tracing::debug!(%port, client = %connection.client.ip, "no circuit, or one that nobody has confirmed for long");
-        return refuse(&client);
+        return reset(&client);
     };
     keep_alive(&client);
     let mut attempts = Attempts::default();
@@ -46,7 +53,7 @@ pub(crate) async fn serve(streams: &Streams, port: Port, client: TcpStream, busy
         Ok(target) => target,
         Err(error) => {
             tracing::warn!(key = %circuit.key, client = %connection.client.ip, %error, fault = error.fault(), "a client is sent away");
-            return refuse(&client);
+            return reset(&client);
         }
     };
     // A byte stream need not be answered: that the connection stands is all that there is to see.
@@ -73,7 +80,7 @@ fn introduction(circuit: &LiveCircuit, client: &TcpStream) -> Vec<u8> {
 }
 
 /// Closes a connection so that the client sees an error, not an empty stream.
-fn refuse(client: &TcpStream) {
+pub(crate) fn reset(client: &TcpStream) {
     // Without it the client sees an orderly end, which is as good as nothing better.
     let _ = client.set_zero_linger();
 }

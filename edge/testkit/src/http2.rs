@@ -187,7 +187,11 @@ async fn reset(mut content: RecvStream, mut answer: SendResponse<Bytes>) -> Resu
 impl Http2Client {
     /// Connects.
     pub async fn connect(address: SocketAddr) -> Self {
-        let socket = TcpStream::connect(address).await.expect("connects");
+        Self::over(TcpStream::connect(address).await.expect("connects")).await
+    }
+
+    /// Speaks over a connection that is there already.
+    pub async fn over(socket: TcpStream) -> Self {
         let (sender, connection) = h2::client::handshake(socket).await.expect("sends the preface");
         Self { sender, ended: tokio::spawn(connection) }
     }

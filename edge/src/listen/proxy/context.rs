@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::balance::Attempts;
 use crate::circuit::{Busy, Client, Connection, LiveCircuit, OpenRequest};
+use crate::guard::Pace;
 
 tokio::task_local! {
     /// The connection that this task serves: all requests of an HTTP/1 connection run in its task, each stream of an
@@ -31,6 +32,8 @@ pub(crate) struct RequestContext {
     pub(super) connection: Option<Busy>,
     /// What a request that has left for a tunnel belonged to.
     tunnel: Option<(Arc<LiveCircuit>, Arc<Connection>)>,
+    /// How fast its content comes.
+    pub(super) pace: Option<Pace>,
     /// When it came, if somebody wants to know.
     came: Option<Instant>,
 }
@@ -42,7 +45,7 @@ impl RequestContext {
     pub(super) fn begin() -> Self {
         let connection = CONNECTION.try_with(Arc::clone).ok().map(Busy::begin);
         let came = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
-        Self { circuit: None, attempts: Attempts::default(), connection, tunnel: None, came }
+        Self { circuit: None, attempts: Attempts::default(), connection, tunnel: None, pace: None, came }
     }
 
     /// The circuit, once it is found.

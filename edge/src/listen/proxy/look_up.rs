@@ -16,7 +16,9 @@ use super::context::RequestContext;
 use super::forwarding::asked_host;
 use super::{EdgeProxy, reply};
 use crate::api::{Endpoint, Question};
-use crate::circuit::{Connection, Entrance, LiveCircuit};
+use crate::circuit::{Connection, Entrance, LiveCircuit, NotOpened};
+use crate::guard::Rule;
+use crate::refusals::Refusal;
 use crate::reply::{Problem, Reply};
 
 /// What a request is for.
@@ -36,17 +38,29 @@ impl EdgeProxy {
             return Ok(true);
         };
         let connection = Arc::clone(&busy.connection);
+        // Noted when the stream began; a head of HTTP/1 has been judged before it was one.
+        if let Some(rule) = session.req_header().extensions.get::<Rule>().copied() {
+            reply::send_problem(session, Problem::Malformed(rule), false).await?;
+            return Ok(true);
+        }
         let problem = match self.find(session.req_header(), connection.entrance) {
             Found::Circuit(circuit) if self.freshness.has_lapsed(circuit.is_public) => Problem::Unconfirmed,
             Found::Circuit(circuit) if !circuit.balancer.has_weight() => Problem::NoTarget,
-            Found::Circuit(circuit) => match circuit.lifetime.open(&connection, busy.request) {
-                Some(open) => {
-                    context.circuit = Some((circuit, open));
-                    return Ok(false);
+            Found::Circuit(circuit) => {
+                match circuit.lifetime.open(&connection, busy.request, self.client.max_open_per_circuit) {
+                    Ok(open) => {
+                        context.circuit = Some((circuit, open));
+                        return Ok(false);
+                    }
+                    // It ended between the look-up and now.
+                    Err(NotOpened::Ended) => Problem::UnknownAddress,
+                    Err(NotOpened::Full) => {
+                        let (ip, key) = (connection.client.ip, Some(&circuit.key));
+                        self.refusals.note(Refusal::CircuitConnections, ip, key, self.client.max_open_per_circuit);
+                        Problem::CircuitConnections
+                    }
                 }
-                // It ended between the look-up and now.
-                None => Problem::UnknownAddress,
-            },
+            }
             Found::Api(endpoint) => {
                 // Boxed: a wait for half a minute must not make the future of every request larger.
                 let answer = Box::pin(self.ask(session.req_header(), endpoint, &connection)).await;
