@@ -105,6 +105,8 @@ pub struct ClientLimits {
     pub max_requests: u64,
     /// Connections from one address, IPv6 by the first 64 bits; 0 is no cap.
     pub max_connections_per_client: usize,
+    /// Answers that nobody takes, in the whole edge: the next one is ended at once instead of after the time of `write`.
+    pub max_stalled: usize,
     /// Requests, streams, tunnels and byte streams that are open in one circuit; 0 is no cap.
     pub max_open_per_circuit: usize,
 }
@@ -192,6 +194,8 @@ impl Default for ClientLimits {
             max_requests: 10_000,
             // An office of four hundred behind one address, each with six connections and twenty kernels.
             max_connections_per_client: 10_000,
+            // Each costs 710 KiB: 180 MiB together.
+            max_stalled: 256,
             // Half of the descriptors of a small edge: each has one here and one at its target.
             max_open_per_circuit: 10_000,
         }

@@ -9,16 +9,19 @@
 //! what no head may have, and those of names and of the few fields that matter once more.
 
 mod fields;
+mod frames;
 mod host;
 mod http1;
 mod http2;
 mod lines;
+mod meter;
 mod pace;
 mod request_line;
 mod rule;
 
 pub use http1::{Judged, judge_http1, judge_start};
 pub use http2::judge_http2;
+pub(crate) use meter::{Abuse, Meter};
 pub(crate) use pace::Pace;
 pub use rule::Rule;
 

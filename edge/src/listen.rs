@@ -11,6 +11,7 @@ mod ports;
 mod proxy;
 mod refuse;
 mod socket;
+mod stalled;
 mod streams;
 mod tunnels;
 
@@ -64,6 +65,7 @@ impl TrafficPort {
             client,
             clients,
             answering: Arc::new(Semaphore::new(MAX_ANSWERING)),
+            stalled: Arc::new(Semaphore::new(client.max_stalled)),
             refusals: Arc::clone(&streams.refusals),
             metrics,
         };

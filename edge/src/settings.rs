@@ -103,6 +103,7 @@ impl Over {
         let mut cap = |key| usize::try_from(settings.number("limits", key, 10_000, 0, 10_000_000)).unwrap_or_default();
         let max_connections_per_client = cap("connections_per_client");
         let max_open_per_circuit = cap("open_per_circuit");
+        let max_stalled = settings.number("limits", "stalled_readers", 256, 1, 1_000_000);
         let mut seconds = |section, key, default, least, most| {
             Duration::from_secs(settings.number(section, key, default, least, most))
         };
@@ -117,6 +118,7 @@ impl Over {
                 max_requests,
                 max_connections_per_client,
                 max_open_per_circuit,
+                max_stalled: usize::try_from(max_stalled).unwrap_or_default(),
             },
             heartbeat_interval: seconds("coordinator", "heartbeat_interval_s", 10, 1, 60),
             announce_time: seconds("shutdown", "announce_s", 5, 0, 300),

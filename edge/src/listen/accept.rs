@@ -24,6 +24,7 @@ use super::clients::Clients;
 use super::connections::{Connections, next_number};
 use super::http2::{self, FirstBytes};
 use super::proxy::{CONNECTION, SharedProxy};
+use super::stalled::Watched;
 use super::{http1, refuse, tunnels};
 use crate::circuit::{Client, Connection, Entrance, Notice};
 use crate::config::ClientLimits;
@@ -51,6 +52,8 @@ pub(super) struct ServingContext {
     pub(super) clients: Arc<Clients>,
     /// Who is told at a time that there is no place.
     pub(super) answering: Arc<Semaphore>,
+    /// Places for answers that nobody takes.
+    pub(super) stalled: Arc<Semaphore>,
     pub(super) refusals: Arc<Refusals>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -154,6 +157,8 @@ impl ServerApp for PortApp {
         } else {
             stream
         };
+        let (places, refusals) = (Arc::clone(&self.context.stalled), Arc::clone(&self.context.refusals));
+        let stream = Box::new(Watched::new(stream, places, connection.client.ip, refusals));
         let serving = http1::serve(stream, &connection, &self.proxy, &self.context, shutdown);
         let serving = CONNECTION.scope(Arc::clone(&connection), serving);
         if let Some(upgraded) = connection.unless_ended(serving).await.flatten() {

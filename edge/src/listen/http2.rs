@@ -8,9 +8,11 @@
 
 mod first_bytes;
 mod limits;
+mod metered;
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::Reason;
@@ -21,8 +23,9 @@ use pingora_core::protocols::http::v2::server::{H2Accept, HttpSession, handshake
 use pingora_core::protocols::{Digest, Stream};
 use pingora_core::server::ShutdownWatch;
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout};
 
 use super::accept::ServingContext;
 use super::connections::next_number;
@@ -31,11 +34,16 @@ use crate::circuit::{Connection, Notice};
 use crate::guard::judge_http2;
 use crate::refusals::Refusal;
 pub(super) use first_bytes::{FirstBytes, first_bytes};
-use limits::{GOODBYE_TIME, HANDSHAKE_TIME, IDLE_TIME, MAX_REFUSED_STREAMS, MAX_TASKS, options};
+use limits::{
+    GOODBYE_TIME, HANDSHAKE_TIME, IDLE_TIME, MAX_REFUSED_STREAMS, MAX_TASKS, MAX_TINY_TASKS, STALL_TIME, options,
+};
+use metered::{Gauge, Metered};
 
 /// A connection while it is served.
 struct Serving<'a> {
     http2: h2::server::Connection<Stream, Bytes>,
+    /// What passes over it.
+    gauge: Arc<Gauge>,
     /// What its streams know about the socket.
     digest: Arc<Digest>,
     connection: &'a Connection,
@@ -43,6 +51,10 @@ struct Serving<'a> {
     context: &'a ServingContext,
     shutdown: &'a ShutdownWatch,
     streams: JoinSet<()>,
+    /// Places for answers that nobody takes.
+    stalled: Option<OwnedSemaphorePermit>,
+    /// When to look for more of them.
+    next_look: Option<Instant>,
     /// Streams that were taken in so far.
     taken: u64,
     /// What the connection has been told so far.
@@ -69,7 +81,8 @@ pub(super) async fn serve(
         proxy_digest: stream.get_proxy_digest(),
         socket_digest: stream.get_socket_digest(),
     });
-    let shaking_hands = timeout(HANDSHAKE_TIME, handshake(stream, Some(options())));
+    let (stream, gauge) = Metered::new(stream);
+    let shaking_hands = timeout(HANDSHAKE_TIME, handshake(Box::new(stream), Some(options())));
     let http2 = match connection.unless_ended(shaking_hands).await {
         Some(Ok(Ok(http2))) => http2,
         Some(Ok(Err(error))) => {
@@ -81,12 +94,15 @@ pub(super) async fn serve(
     let streams = JoinSet::new();
     let mut serving = Serving {
         http2,
+        gauge,
         digest,
         connection,
         proxy,
         context,
         shutdown,
         streams,
+        stalled: None,
+        next_look: None,
         taken: 0,
         notice: Notice::Stay,
         is_leaving: false,
@@ -117,6 +133,12 @@ impl Serving<'_> {
             let is_idle = self.streams.is_empty();
             // What the last stream said may still be on its way to the client.
             let has_said_all = !self.http2.has_streams();
+            // The time goes on while streams come and go.
+            let may_stall = self.gauge.is_starved() || self.stalled.is_some();
+            let next_look = *self.next_look.get_or_insert_with(|| Instant::now() + STALL_TIME);
+            if !may_stall {
+                self.next_look = None;
+            }
             let idle_time = if self.is_leaving && has_said_all { GOODBYE_TIME } else { IDLE_TIME };
             tokio::select! {
                 biased;
@@ -134,18 +156,24 @@ impl Serving<'_> {
                 }
                 // This drives the whole connection; it loses nothing when it is dropped and called again.
                 accepted = HttpSession::from_h2_conn(&mut self.http2, Arc::clone(&self.digest)) => match accepted {
-                    Ok(Some(H2Accept::Session(session))) if self.streams.len() < MAX_TASKS => self.begin(session),
+                    Ok(Some(H2Accept::Session(session))) if self.has_room() => self.begin(session),
                     Ok(Some(H2Accept::Session(mut session))) => {
                         session.shutdown_with_reason(Reason::REFUSED_STREAM);
                         self.refused += 1;
                     }
-                    Ok(Some(H2Accept::Rejected)) => self.refused += 1,
+                    Ok(Some(H2Accept::Rejected)) => {
+                        // Pingora has answered it.
+                        self.context.refusals.note(Refusal::Malformed, self.connection.client.ip, None, "http2_head");
+                        self.refused += 1;
+                    }
                     Ok(None) => return,
                     Err(error) => {
                         tracing::debug!(%error, fault = "client", "an HTTP/2 connection broke");
                         return;
                     }
                 },
+                () = self.gauge.changed() => {}
+                () = sleep_until(next_look.into()), if may_stall => self.hold_stalled(),
                 () = tokio::time::sleep(idle_time), if is_idle => {
                     if self.is_leaving {
                         return;
@@ -153,10 +181,33 @@ impl Serving<'_> {
                     self.leave();
                 }
             }
-            if self.refused >= MAX_REFUSED_STREAMS {
-                self.break_off().await;
-                return;
+            if let Some(abuse) = self.gauge.abuse() {
+                return self.break_off(abuse.as_str()).await;
             }
+            if self.refused >= MAX_REFUSED_STREAMS {
+                return self.break_off("malformed_streams").await;
+            }
+        }
+    }
+
+    /// Whether another stream may be served. Answers that have no room to go are kept, so a client whose windows are tiny
+    /// gets them one by one.
+    fn has_room(&self) -> bool {
+        let max = if self.gauge.has_tiny_windows() { MAX_TINY_TASKS } else { MAX_TASKS };
+        self.streams.len() < max
+    }
+
+    /// Takes a place for each answer that nobody has taken for a while, and gives those back that go on.
+    fn hold_stalled(&mut self) {
+        let Some(before) = Instant::now().checked_sub(STALL_TIME) else { return };
+        (self.stalled, self.next_look) = (None, None);
+        let count = u32::try_from(self.gauge.stalled(before)).unwrap_or(u32::MAX);
+        if count == 0 {
+            return;
+        }
+        match Arc::clone(&self.context.stalled).try_acquire_many_owned(count) {
+            Ok(places) => self.stalled = Some(places),
+            Err(_) => self.gauge.note_stalled(),
         }
     }
 
@@ -194,8 +245,8 @@ impl Serving<'_> {
     }
 
     /// Ends a connection that brings too much that cannot be served.
-    async fn break_off(&mut self) {
-        self.context.refusals.note(Refusal::Http2Abuse, self.connection.client.ip, None, "malformed_streams");
+    async fn break_off(&mut self, why: &'static str) {
+        self.context.refusals.note(Refusal::Http2Abuse, self.connection.client.ip, None, why);
         self.http2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
         // If the client does not take the reason, it ends without one.
         let _ = timeout(GOODBYE_TIME, poll_fn(|context| self.http2.poll_closed(context))).await;

@@ -10,6 +10,7 @@ use pingora_core::protocols::l4::stream::Stream as SocketStream;
 use tokio::net::TcpStream;
 
 use super::http1::Upgraded;
+use super::stalled::Watched;
 use crate::metrics::Metrics;
 use crate::tcp::keep_alive;
 use crate::tcp::relay::{Early, Relay, RelayRules, duplicate};
@@ -43,6 +44,10 @@ pub(super) fn start(upgraded: Upgraded, memberships: impl Send + 'static, metric
 
 /// The client's socket without what pingora keeps around it.
 fn bare(client: Stream) -> std::io::Result<TcpStream> {
+    let Ok(watched) = client.into_any().downcast::<Watched>() else {
+        return Err(std::io::ErrorKind::Unsupported.into());
+    };
+    let client = watched.into_inner();
     let Some(socket) = client.as_any().downcast_ref::<SocketStream>() else {
         return Err(std::io::ErrorKind::Unsupported.into());
     };

@@ -2,6 +2,8 @@
 
 mod caps;
 mod corpus;
+mod floods;
+mod http2_floods;
 mod slow;
 
 use std::net::SocketAddr;

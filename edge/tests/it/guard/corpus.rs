@@ -7,14 +7,18 @@ use edge::guard::{Rule, judge_http1};
 use entities::circuit::{Backend, Circuit, Protocol};
 use futures_util::{StreamExt as _, stream};
 use testkit::corpus::{Case, read};
+use testkit::frames::{FrameClient, block, flag, frame, kind};
+use testkit::http2::Http2Origin;
 use testkit::origin::Origin;
 use testkit::ports::free_port;
-use testkit::wait::within;
+use testkit::wait::{wait_until, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::harness::{TestEdge, at, by_host, by_port};
+use crate::http2::by_http2;
 
+const HTTP2: &str = include_str!("../../corpus/http2.txt");
 const HTTP1: &str = include_str!("../../corpus/http1.txt");
 
 /// Conversations at a time.
@@ -103,6 +107,88 @@ async fn nothing_malformed_arrives_and_every_valid_twin_does() {
     assert!(passed.is_empty(), "{}", passed.join("\n"));
     assert_eq!(origin.requests().len(), all.len());
     println!("{} malformed requests, {} rules, {} listeners", cases.len(), Rule::ALL.len(), listeners.len());
+}
+
+/// What the edge says to a request of HTTP/2: a status, `reset` or `goaway`.
+async fn outcome_of(address: SocketAddr, case: &[u8]) -> String {
+    let mut client = FrameClient::connect(address, &[]).await;
+    let lines: Vec<&[u8]> = case.split(|byte| *byte == b'\n').collect();
+    let content = lines.iter().find_map(|line| line.strip_prefix(b"+"));
+    let is_separator = |pair: &[u8]| pair == b": ";
+    let fields: Vec<(&[u8], &[u8])> = lines
+        .iter()
+        .filter(|line| !line.starts_with(b"+"))
+        .map(|line| {
+            let at = line.windows(2).skip(1).position(is_separator).expect("NAME: VALUE") + 1;
+            (&line[..at], &line[at + 2..])
+        })
+        .collect();
+    let head = block(&fields);
+    let is_last = if content.is_none() { flag::END_STREAM } else { 0 };
+    let mut pieces = head.chunks(16_384).peekable();
+    let mut kind = kind::HEADERS;
+    while let Some(piece) = pieces.next() {
+        let flags = if pieces.peek().is_none() { flag::END_HEADERS } else { 0 };
+        let flags = if kind == kind::HEADERS { flags | is_last } else { flags };
+        client.send(&frame(kind, flags, 1, piece)).await;
+        kind = kind::CONTINUATION;
+    }
+    if let Some(content) = content {
+        client.send(&frame(kind::DATA, flag::END_STREAM, 1, content)).await;
+    }
+    loop {
+        let Some(answer) = client.next().await else { return "end".to_owned() };
+        match answer.kind {
+            kind::HEADERS => return answer.status().map_or("no status".to_owned(), |status| status.to_string()),
+            kind::RST_STREAM => return "reset".to_owned(),
+            kind::GOAWAY => return "goaway".to_owned(),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_malformed_of_http2_arrives_and_every_valid_twin_does() {
+    let (edge, origin, to_http1) =
+        (TestEdge::start().await, Http2Origin::start("lab").await, Origin::start("old").await);
+    let (circuit, port) = by_http2("lab", vec![origin.target()]);
+    edge.serve(&circuit).await;
+    let (circuit, old) = by_http2("old", vec![to_http1.target()]);
+    edge.serve(&Circuit { backend: Backend::Http, ..circuit }).await;
+    let cases = read(HTTP2);
+    let all: Vec<_> =
+        cases.iter().flat_map(|case| [("http2", at(port)), ("http1", at(old))].map(|to| (case, to))).collect();
+
+    let refused: Vec<String> = stream::iter(&all)
+        .map(|(case, (kind, address))| async move {
+            let outcome = outcome_of(*address, &case.bad).await;
+            (outcome != case.outcome).then(|| format!("line {} ({}) to {kind}: {outcome}", case.line, case.rule))
+        })
+        .buffer_unordered(AT_ONCE)
+        .filter_map(|fault| async move { fault })
+        .collect()
+        .await;
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+    // What cannot be known from a head is found out before the request is whole.
+    let heads = origin.requests().len();
+    assert!(origin.requests().iter().all(|head| head.uri.path() == "/differs"), "{:?}", origin.requests());
+    wait_until("the streams to be reset", async || origin.resets().len() == heads).await;
+    let received = String::from_utf8_lossy(&to_http1.received()).into_owned();
+    let others = received.lines().filter(|line| line.ends_with(" HTTP/1.1") && *line != "POST /differs HTTP/1.1");
+    assert_eq!(others.count(), 0, "something malformed reached the target: {received}");
+    assert!(to_http1.requests().is_empty(), "{:?}", to_http1.requests());
+
+    let passed: Vec<String> = stream::iter(&all)
+        .map(|(case, (kind, address))| async move {
+            let outcome = outcome_of(*address, &case.good).await;
+            (!outcome.starts_with('2')).then(|| format!("line {} to {kind}: {outcome}", case.line))
+        })
+        .buffer_unordered(AT_ONCE)
+        .filter_map(|fault| async move { fault })
+        .collect()
+        .await;
+    assert!(passed.is_empty(), "{}", passed.join("\n"));
+    assert_eq!((origin.requests().len() - heads, to_http1.requests().len()), (cases.len(), cases.len()));
 }
 
 #[test]
