@@ -12,6 +12,7 @@
 )]
 
 mod envelope;
+mod guard;
 mod host;
 mod registry;
 mod selection;
@@ -19,5 +20,13 @@ mod slots;
 
 use criterion::{criterion_group, criterion_main};
 
-criterion_group!(micro, envelope::measure, host::measure, registry::measure, selection::measure, slots::measure);
+criterion_group!(
+    micro,
+    envelope::measure,
+    guard::measure,
+    host::measure,
+    registry::measure,
+    selection::measure,
+    slots::measure
+);
 criterion_main!(micro);

@@ -92,6 +92,8 @@ pub struct TargetRules {
 pub struct ClientLimits {
     /// How long a connection may wait for its next request.
     pub idle: Duration,
+    /// How long a connection of HTTP/2 may be open without a stream.
+    pub http2_idle: Duration,
     /// How long the head of a request may take from its first byte on.
     pub head: Duration,
     /// How long a client may take nothing of an answer. It bounds how long one that stopped reading costs memory.
@@ -184,6 +186,8 @@ impl Default for ClientLimits {
     fn default() -> Self {
         Self {
             idle: Duration::from_secs(60),
+            // Clients of gRPC keep theirs for hours, and open another one when they need it.
+            http2_idle: Duration::from_secs(300),
             // The longest head at the pace of a modem.
             head: Duration::from_secs(30),
             write: Duration::from_secs(60),

@@ -111,6 +111,7 @@ impl Over {
             weight: u16::try_from(weight).unwrap_or(1),
             client: ClientLimits {
                 idle: seconds("listen", "idle_timeout_s", 60, 1, DAY_S),
+                http2_idle: seconds("listen", "http2_idle_timeout_s", 300, 1, DAY_S),
                 head: seconds("listen", "head_timeout_s", 30, 1, 3_600),
                 write: seconds("listen", "write_timeout_s", 60, 1, DAY_S),
                 body: unless_zero(Duration::from_secs(body_s)),

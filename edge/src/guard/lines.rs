@@ -5,7 +5,7 @@
 use super::Rule;
 
 /// What a byte is, as bits.
-const KINDS: [u8; 256] = kinds();
+static KINDS: [u8; 256] = kinds();
 
 /// Control characters but the tab.
 const CONTROL: u8 = 1;
@@ -64,13 +64,46 @@ pub(super) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|byte| is_token_byte(*byte))
 }
 
+/// Where the first control character stands that is no tab.
+fn control(bytes: &[u8]) -> Option<usize> {
+    let mut from = 0;
+    loop {
+        let at = from + low(bytes.get(from..)?)?;
+        if bytes.get(at) != Some(&b'\t') {
+            return Some(at);
+        }
+        from = at + 1;
+    }
+}
+
+/// Where the first control character stands, tabs included. Eight bytes at a time: most of a head is none of them.
+fn low(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    let mut at = 0;
+    for chunk in bytes.as_chunks::<8>().0 {
+        let word = u64::from_le_bytes(*chunk);
+        // The top bit of each byte that is below a space, or is 0x7f. A borrow can mark a byte that is neither, but only
+        // above one that is.
+        let is_low = word.wrapping_sub(ONES * 0x20) & !word;
+        let other = word ^ (ONES * 0x7f);
+        let is_delete = other.wrapping_sub(ONES) & !other;
+        let marks = (is_low | is_delete) & (ONES * 0x80);
+        if marks != 0 {
+            return Some(at + (marks.trailing_zeros() / 8) as usize);
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..)?;
+    Some(at + rest.iter().position(|byte| *byte < b' ' || *byte == 0x7f)?)
+}
+
 /// What is left of a head.
 pub(super) struct Lines<'a>(pub(super) &'a [u8]);
 
 impl<'a> Lines<'a> {
     /// The next line, without its end.
     pub(super) fn next(&mut self) -> Result<&'a [u8], Rule> {
-        let end = self.0.iter().position(|byte| has_kind(*byte, CONTROL)).ok_or(Rule::Incomplete)?;
+        let end = control(self.0).ok_or(Rule::Incomplete)?;
         let (line, rest) = self.0.split_at_checked(end).ok_or(Rule::Incomplete)?;
         match rest {
             [b'\r', b'\n', rest @ ..] => {
@@ -104,6 +137,20 @@ mod tests {
             (b"a\x0b\r\n", Rule::Control),
         ] {
             assert_eq!(Lines(bytes).next(), Err(rule), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn every_control_character_is_found_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            for at in 0..19 {
+                let mut bytes = [b'\xff'; 19];
+                bytes[at] = byte;
+                let is_control = has_kind(byte, CONTROL);
+                assert_eq!(control(&bytes), is_control.then_some(at), "{byte} at {at}");
+                bytes[18] = b'\n';
+                assert_eq!(control(&bytes), Some(if is_control { at } else { 18 }), "{byte} at {at}");
+            }
         }
     }
 

@@ -155,9 +155,12 @@ async fn refuse_fault(stream: Stream, fault: &Fault, head: &[u8], connection: &C
     };
     let refusal = match problem {
         Problem::HeadTimeout => Refusal::HeadTimeout,
-        Problem::Malformed(rule) if matches!(rule.status(), 414 | 431) => Refusal::HeadTooLarge,
+        Problem::Malformed(rule) => refuse::refusal_of(rule),
         _ => Refusal::Malformed,
     };
-    context.refusals.note(refusal, connection.client.ip, None, fault);
+    match problem {
+        Problem::Malformed(rule) => context.refusals.note(refusal, connection.client.ip, None, rule),
+        _ => context.refusals.note(refusal, connection.client.ip, None, fault),
+    }
     refuse::answer(stream, problem, head, context).await;
 }

@@ -30,13 +30,12 @@ use tokio::time::{sleep_until, timeout};
 use super::accept::ServingContext;
 use super::connections::next_number;
 use super::proxy::{CONNECTION, SharedProxy};
+use super::refuse::refusal_of;
 use crate::circuit::{Connection, Notice};
 use crate::guard::judge_http2;
 use crate::refusals::Refusal;
 pub(super) use first_bytes::{FirstBytes, first_bytes};
-use limits::{
-    GOODBYE_TIME, HANDSHAKE_TIME, IDLE_TIME, MAX_REFUSED_STREAMS, MAX_TASKS, MAX_TINY_TASKS, STALL_TIME, options,
-};
+use limits::{GOODBYE_TIME, HANDSHAKE_TIME, MAX_REFUSED_STREAMS, MAX_TASKS, MAX_TINY_TASKS, STALL_TIME, options};
 use metered::{Gauge, Metered};
 
 /// A connection while it is served.
@@ -139,7 +138,7 @@ impl Serving<'_> {
             if !may_stall {
                 self.next_look = None;
             }
-            let idle_time = if self.is_leaving && has_said_all { GOODBYE_TIME } else { IDLE_TIME };
+            let idle_time = if self.is_leaving && has_said_all { GOODBYE_TIME } else { self.context.client.http2_idle };
             tokio::select! {
                 biased;
                 notice = poll_fn(|context| self.connection.poll_notice(self.notice, context)) => {
@@ -220,7 +219,7 @@ impl Serving<'_> {
         }
         session.set_write_timeout(Some(limits.write));
         if let Err(rule) = judge_http2(session.req_header()) {
-            self.context.refusals.note(Refusal::Malformed, self.connection.client.ip, None, rule);
+            self.context.refusals.note(refusal_of(rule), self.connection.client.ip, None, rule);
             self.refused += 1;
             // Look-up answers it in the words that the client understands.
             let mut parts: Parts = session.req_header().clone().into();

@@ -11,6 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::accept::ServingContext;
+use crate::guard::Rule;
+use crate::refusals::Refusal;
 use crate::reply::{Problem, Reply, wants_html};
 
 /// How long an answer may take to be written.
@@ -22,6 +24,11 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// How much it may send meanwhile, a few windows of a slow line.
 const LINGER_BYTES: usize = 256 * 1024;
+
+/// What a head that breaks this rule is counted as.
+pub(super) fn refusal_of(rule: Rule) -> Refusal {
+    if matches!(rule.status(), 414 | 431) { Refusal::HeadTooLarge } else { Refusal::Malformed }
+}
 
 /// Says what is wrong, in the form that `head`, or what there is of it, asks for, and ends the connection.
 pub(super) async fn answer(mut stream: Stream, problem: Problem, head: &[u8], context: &ServingContext) {
@@ -90,7 +97,6 @@ fn wants_page(head: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guard::Rule;
 
     #[test]
     fn an_answer_is_whole_and_says_that_it_is_the_last() {

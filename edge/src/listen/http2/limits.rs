@@ -10,10 +10,6 @@ use pingora_core::protocols::http::v2::server::H2Options;
 /// How long the first bytes, and then the handshake, may take.
 pub(super) const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
-/// How long a connection may be open without a stream. Clients of gRPC keep theirs for hours; they open another one
-/// when they need it.
-pub(super) const IDLE_TIME: Duration = Duration::from_secs(300);
-
 /// How long a client may take to answer `GOAWAY` when no stream is open: one round trip of a slow one.
 pub(super) const GOODBYE_TIME: Duration = Duration::from_secs(1);
 

@@ -61,10 +61,9 @@ async fn drip(mut socket: TcpStream, every: Duration) -> (Duration, Vec<u8>) {
         if socket.write_all(&[*byte]).await.is_err() {
             break;
         }
-        if let Ok(read) = tokio::time::timeout(every, socket.read_buf(&mut answer)).await {
-            if matches!(read, Ok(0) | Err(_)) {
-                break;
-            }
+        let read = tokio::time::timeout(every, socket.read_buf(&mut answer)).await;
+        if matches!(read, Ok(Ok(0) | Err(_))) {
+            break;
         }
     }
     (began.elapsed(), answer)

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use testkit::http2::{Http2Client, Http2Origin, get};
 use testkit::origin::Origin;
 use testkit::websocket::WebSocket;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::harness::{TestEdge, by_host};
+use crate::harness::{TestEdge, at, by_host};
+use crate::http2::by_http2;
 use crate::peer::{Peer, PeerConnection, field};
 
 const TIMED_OUT: &str = "appproxy_edge_refusals_total{reason=\"body_timeout\"}";
@@ -80,6 +82,27 @@ async fn content_may_pause_once_the_target_has_begun_to_answer() {
     assert_eq!(target.exactly(10).await, b"0123456789");
     target.send("2\r\nay\r\n0\r\n\r\n").await;
     assert_eq!(client.exactly(12).await, b"2\r\nay\r\n0\r\n\r\n");
+}
+
+#[tokio::test]
+async fn a_connection_of_http2_without_a_stream_says_goaway_in_time_and_one_with_a_stream_stays() {
+    let edge = TestEdge::start_with(|config| config.client.http2_idle = Duration::from_millis(300)).await;
+    let origin = Http2Origin::start("lab").await;
+    let (circuit, port) = by_http2("lab", vec![origin.target()]);
+    edge.serve(&circuit).await;
+    let (mut used, silent, mut busy) = (
+        Http2Client::connect(at(port)).await,
+        Http2Client::connect(at(port)).await,
+        Http2Client::connect(at(port)).await,
+    );
+    let (held, _) = busy.begin(get("/hold"), true).await.expect("a stream");
+    assert_eq!(used.ask(get("/")).await.expect("answered").body, "lab");
+    used.wait_for_end().await.expect("GOAWAY without an error");
+    silent.wait_for_end().await.expect("GOAWAY without an error");
+    // Longer than the limit, by the clock of the same runtime that the edge's timers run on.
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    origin.release(1);
+    assert_eq!(Http2Client::read(held).await.expect("answered").body, "held");
 }
 
 #[tokio::test]
