@@ -13,6 +13,7 @@
 
 mod access;
 mod envelope;
+mod guard;
 mod host;
 mod registry;
 mod selection;
@@ -24,6 +25,7 @@ criterion_group!(
     micro,
     access::measure,
     envelope::measure,
+    guard::measure,
     host::measure,
     registry::measure,
     selection::measure,

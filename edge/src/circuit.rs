@@ -24,7 +24,7 @@ use crate::table::Slot;
 pub(crate) use answer::AnswerWait;
 pub(crate) use connection::{Busy, Client, Connection, Entrance, Notice};
 pub(crate) use edits::{Edits, HeaderEdits};
-pub(crate) use lifetime::{Lifetime, OpenRequest};
+pub(crate) use lifetime::{Lifetime, NotOpened, OpenRequest};
 pub use limits::TimeLimits;
 pub(crate) use limits::unless_zero;
 

@@ -81,6 +81,8 @@ pub struct Config {
     pub keep_alive_interval: Duration,
     /// How much memory the process may take.
     pub memory: MemoryRules,
+    /// Whose connections are not counted as those of one client: load balancers that do not say who their clients are.
+    pub uncounted_clients: Vec<IpNet>,
     /// Where targets may be.
     pub targets: TargetRules,
     /// Tells how old the snapshot is.
@@ -104,15 +106,30 @@ pub struct TargetRules {
     pub fails_open: bool,
 }
 
-/// How long clients of HTTP/1.1 may take.
+/// What clients may take of time and of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientLimits {
     /// How long a connection may wait for its next request.
     pub idle: Duration,
+    /// How long a connection of HTTP/2 may be open without a stream.
+    pub http2_idle: Duration,
     /// How long the head of a request may take from its first byte on.
     pub head: Duration,
     /// How long a client may take nothing of an answer. It bounds how long one that stopped reading costs memory.
     pub write: Duration,
+    /// How long the content of a request of HTTP/1.1 may bring nothing before the target has begun to answer.
+    pub body: Option<Duration>,
+    /// How many bytes of content a second a request of HTTP/1.1 must bring on average, after the time of
+    /// `body` and before the target has begun to answer; 0 is any pace.
+    pub body_bytes_per_s: u64,
+    /// Requests of one HTTP/1.1 connection, and streams of one HTTP/2 connection; 0 is no cap.
+    pub max_requests: u64,
+    /// Connections from one address, IPv6 by the first 64 bits; 0 is no cap.
+    pub max_connections_per_client: usize,
+    /// Answers that nobody takes, in the whole edge: the next one is ended at once instead of after the time of `write`.
+    pub max_stalled: usize,
+    /// Requests, streams, tunnels and byte streams that are open in one circuit; 0 is no cap.
+    pub max_open_per_circuit: usize,
 }
 
 /// Sockets that are bound before the edge starts.
@@ -169,6 +186,7 @@ impl Config {
             has_worker_key_in_registry: true,
             keep_alive_interval: Duration::from_secs(5),
             memory: MemoryRules::default(),
+            uncounted_clients: Vec::new(),
             targets: TargetRules::default(),
             clock: Arc::new(SystemClock),
         }
@@ -200,9 +218,22 @@ impl Default for ClientLimits {
     fn default() -> Self {
         Self {
             idle: Duration::from_secs(60),
+            // Clients of gRPC keep theirs for hours, and open another one when they need it.
+            http2_idle: Duration::from_secs(300),
             // The longest head at the pace of a modem.
             head: Duration::from_secs(30),
             write: Duration::from_secs(60),
+            body: Some(Duration::from_secs(60)),
+            // A log that is uploaded while it is written has a line in a few seconds.
+            body_bytes_per_s: 16,
+            // Nothing is kept between requests, so this only spreads clients over the edges anew now and then.
+            max_requests: 10_000,
+            // An office of four hundred behind one address, each with six connections and twenty kernels.
+            max_connections_per_client: 10_000,
+            // Each costs 710 KiB: 180 MiB together.
+            max_stalled: 256,
+            // Half of the descriptors of a small edge: each has one here and one at its target.
+            max_open_per_circuit: 10_000,
         }
     }
 }

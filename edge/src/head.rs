@@ -12,11 +12,7 @@ use std::task::{Poll, ready};
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// The longest head: a request with the cookies of a few notebook servers has 8 KiB.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
-
-/// Fields of one head, as many as pingora accepts.
-pub(crate) const MAX_FIELDS: usize = 256;
+use crate::guard::{MAX_FIELDS, MAX_HEAD_BYTES};
 
 /// What is read at once.
 const SCRATCH_BYTES: usize = 16 * 1024;

@@ -11,6 +11,7 @@
 //! | `listen::http1` | HTTP/1 connections between and before their requests |
 //! | `listen::http2` | HTTP/2 on the ports of circuits that speak it |
 //! | `listen::proxy` | the `ProxyHttp` phases, one file a concern |
+//! | [`guard`] | what a request head must be before anybody acts on it |
 //! | `head` | the bytes of a message's head, before anybody parses them |
 //! | `tunnel` | upgraded connections: the handshake with the target, and the bytes after it |
 //! | `tcp` | byte streams, and the relay that carries them and tunnels |
@@ -56,6 +57,7 @@ pub mod config;
 mod descriptors;
 mod egress;
 mod freshness;
+pub mod guard;
 mod head;
 mod health;
 mod keys;

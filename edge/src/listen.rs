@@ -4,12 +4,15 @@
 
 mod accept;
 mod arrival;
+mod clients;
 mod connections;
 mod http1;
 mod http2;
 mod ports;
 mod proxy;
+mod refuse;
 mod socket;
+mod stalled;
 mod streams;
 mod tunnels;
 
@@ -18,10 +21,14 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
+use tokio::sync::Semaphore;
+
 use crate::circuit::{Entrance, Notice};
 use crate::config::ClientLimits;
 use crate::tcp::Streams;
-use accept::{AcceptLoop, ServingContext};
+use accept::{AcceptLoop, MAX_ANSWERING, ServingContext};
+use clients::Clients;
 use connections::Connections;
 pub(crate) use ports::DynamicPorts;
 use ports::ServedBy;
@@ -49,13 +56,22 @@ impl TrafficPort {
         port_address: std::net::IpAddr,
         proxy: SharedProxy,
         client: ClientLimits,
+        uncounted_clients: Vec<IpNet>,
         streams: Streams,
     ) -> io::Result<(Self, DynamicPorts)> {
         let metrics = Arc::clone(&streams.metrics);
         let all = Arc::new(Connections::new(Arc::clone(&metrics)));
-        let (refusals, peers) = (Arc::clone(&streams.refusals), Arc::clone(&streams.peers));
-        let memory = Arc::clone(&streams.memory);
-        let context = ServingContext { client, peers, memory, refusals, metrics };
+        let clients = Arc::new(Clients::new(client.max_connections_per_client, uncounted_clients));
+        let context = ServingContext {
+            client,
+            clients,
+            peers: Arc::clone(&streams.peers),
+            memory: Arc::clone(&streams.memory),
+            answering: Arc::new(Semaphore::new(MAX_ANSWERING)),
+            stalled: Arc::new(Semaphore::new(client.max_stalled)),
+            refusals: Arc::clone(&streams.refusals),
+            metrics,
+        };
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         tracing::info!(%address, "traffic port listens");

@@ -6,10 +6,14 @@ use bytes::Bytes;
 use http::header::{ALLOW, HeaderName, LOCATION, REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
+use crate::guard::Rule;
 use crate::memory;
 
 /// When to ask again for an application that is starting.
 const STARTING_RETRY_S: u16 = 2;
+
+/// When to ask again where too much is open already.
+const FULL_RETRY_S: u16 = 5;
 
 /// What programs match on. The words are part of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +63,16 @@ pub(crate) enum Problem {
         /// When it takes the next one.
         retry_after_s: u32,
     },
+    /// The head of the request breaks this rule.
+    Malformed(Rule),
+    /// The head did not come in time.
+    HeadTimeout,
+    /// The content did not come in time.
+    BodyTimeout,
+    /// The client has too many connections already.
+    ClientConnections,
+    /// The circuit has too much open already.
+    CircuitConnections,
 }
 
 /// An answer of the edge's own.
@@ -200,6 +214,31 @@ impl Problem {
                 "Too many requests",
                 "The application takes requests at a limited rate. Try again a little later.",
             ),
+            Self::Malformed(rule) => of_rule(rule),
+            Self::HeadTimeout => (
+                StatusCode::REQUEST_TIMEOUT,
+                "head_timeout",
+                "Request Timeout",
+                "The head of the request did not come in time.",
+            ),
+            Self::BodyTimeout => (
+                StatusCode::REQUEST_TIMEOUT,
+                "body_timeout",
+                "Request Timeout",
+                "The content of the request did not come in time.",
+            ),
+            Self::ClientConnections => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "client_connections",
+                "Too many connections",
+                "Too many connections are open from this address. Close some, or try again later.",
+            ),
+            Self::CircuitConnections => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "circuit_connections",
+                "Application too busy",
+                "The application has as many requests and connections open as it may have. Try again later.",
+            ),
         }
     }
 
@@ -220,6 +259,7 @@ impl Problem {
             Self::Overloaded => Some((RETRY_AFTER, HeaderValue::from(memory::RETRY_AFTER_S))),
             Self::TooManyRequests { retry_after_s } => Some((RETRY_AFTER, HeaderValue::from(retry_after_s))),
             Self::Unconfirmed => Some((RETRY_AFTER, HeaderValue::from_static("30"))),
+            Self::ClientConnections | Self::CircuitConnections => Some((RETRY_AFTER, HeaderValue::from(FULL_RETRY_S))),
             Self::MethodNotAllowed => Some((ALLOW, HeaderValue::from_static("GET, HEAD"))),
             Self::Unauthorized | Self::CredentialRequired => {
                 Some((WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
@@ -230,13 +270,12 @@ impl Problem {
             }
             _ => None,
         };
-        Reply {
-            status,
-            content_type,
-            body: body.into(),
-            fields: field.into_iter().collect(),
-            must_close: self == Self::BadRequest,
-        }
+        // Whoever breaks rules may go on in a way that would be read as a request.
+        let must_close = matches!(
+            self,
+            Self::BadRequest | Self::Malformed(_) | Self::HeadTimeout | Self::BodyTimeout | Self::ClientConnections
+        );
+        Reply { status, content_type, body: body.into(), fields: field.into_iter().collect(), must_close }
     }
 
     /// After how many seconds a page asks again by itself.
@@ -254,13 +293,32 @@ impl Problem {
             StatusCode::UNAUTHORIZED => 16,
             StatusCode::FORBIDDEN => 7,
             StatusCode::NOT_FOUND => 12,
+            StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::URI_TOO_LONG
+            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            | StatusCode::EXPECTATION_FAILED
+            | StatusCode::NOT_IMPLEMENTED => 13,
             StatusCode::TOO_MANY_REQUESTS => 8,
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => 14,
-            StatusCode::GATEWAY_TIMEOUT => 4,
+            StatusCode::GATEWAY_TIMEOUT | StatusCode::REQUEST_TIMEOUT => 4,
             _ => 2,
         };
         (code, detail)
     }
+}
+
+/// Status, code, title and what a person is told about a rule.
+fn of_rule(rule: Rule) -> (StatusCode, &'static str, &'static str, &'static str) {
+    let (status, code, title) = match rule.status() {
+        413 => (StatusCode::PAYLOAD_TOO_LARGE, "content_too_large", "Content Too Large"),
+        414 => (StatusCode::URI_TOO_LONG, "uri_too_long", "URI Too Long"),
+        417 => (StatusCode::EXPECTATION_FAILED, "expectation_failed", "Expectation Failed"),
+        431 => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", "Request Header Fields Too Large"),
+        501 => (StatusCode::NOT_IMPLEMENTED, "not_implemented", "Not Implemented"),
+        505 => (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "version_not_supported", "HTTP Version Not Supported"),
+        _ => (StatusCode::BAD_REQUEST, "bad_request", "Bad Request"),
+    };
+    (status, code, title, rule.detail())
 }
 
 // === impl Reply ===
@@ -365,11 +423,22 @@ mod tests {
             (Problem::TargetTimeout, 4),
             (Problem::Overloaded, 14),
             (Problem::TooManyRequests { retry_after_s: 1 }, 8),
+            (Problem::BodyTimeout, 4),
+            (Problem::CircuitConnections, 14),
+            (Problem::Malformed(Rule::FieldCount), 13),
         ];
         for (problem, code) in codes {
             let (status, message) = problem.grpc();
             assert_eq!(status, code, "{problem:?}");
             assert!(message.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'%'), "{message}");
+        }
+    }
+
+    #[test]
+    fn every_rule_is_answered_with_its_own_status() {
+        for rule in Rule::ALL {
+            assert_eq!(Problem::Malformed(rule).reply(false).status.as_u16(), rule.status(), "{rule}");
+            assert!(Problem::Malformed(rule).reply(true).must_close);
         }
     }
 

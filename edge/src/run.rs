@@ -88,6 +88,7 @@ pub async fn run(
         peers: Arc::clone(&peers),
         memory: Arc::clone(&memory),
         refusals: Arc::clone(&refusals),
+        max_open: config.client.max_open_per_circuit,
         metrics: Arc::clone(&metrics),
     };
     let keys = Arc::new(PublicKeys::default());
@@ -99,10 +100,17 @@ pub async fn run(
         peers,
         memory: Arc::clone(&memory),
         refusals,
+        client: config.client,
         metrics: Arc::clone(&metrics),
     };
-    let (traffic, ports) =
-        TrafficPort::open(listeners.traffic, config.port_address, proxy.shared(), config.client, streams)?;
+    let (traffic, ports) = TrafficPort::open(
+        listeners.traffic,
+        config.port_address,
+        proxy.shared(),
+        config.client,
+        config.uncounted_clients.clone(),
+        streams,
+    )?;
 
     let applier = Applier::new(&config, table, ports, keys, Arc::new(ground), journal.clone(), Arc::clone(&metrics));
     let presence = Presence::new(&config, Arc::clone(&registry), &layout);

@@ -12,6 +12,7 @@ use entities::ids::{AuthorityName, Port, WorkerId};
 use entities::target::TargetHost;
 use entities::token::CookieKey;
 use http::Uri;
+use ipnet::IpNet;
 use program::log::LogSettings;
 use program::registry::RegistrySettings;
 use program::settings::{SettingFaults, Settings};
@@ -108,6 +109,7 @@ struct Over {
     trusted_proxies: Vec<AddressRange>,
     proxy_protocol_from: Vec<AddressRange>,
     client: ClientLimits,
+    uncounted_clients: Vec<IpNet>,
     heartbeat_interval: Duration,
     memory: MemoryRules,
     targets: TargetRules,
@@ -128,6 +130,13 @@ impl Over {
         let first_byte_ms = settings.number("circuits", "first_byte_timeout_ms", 300_000, 0, 3_600_000);
         let idle_s = settings.number("circuits", "idle_timeout_s", 0, 0, 7 * DAY_S);
         let memory_mb = settings.number("limits", "memory_mb", 0, 0, MAX_MEMORY_MB);
+        let body_s = settings.number("listen", "body_timeout_s", 60, 0, DAY_S);
+        let body_bytes_per_s = settings.number("listen", "body_bytes_per_s", 16, 0, 1_000_000);
+        let max_requests = settings.number("limits", "requests_per_connection", 10_000, 0, u64::from(u32::MAX));
+        let mut cap = |key| usize::try_from(settings.number("limits", key, 10_000, 0, 10_000_000)).unwrap_or_default();
+        let max_connections_per_client = cap("connections_per_client");
+        let max_open_per_circuit = cap("open_per_circuit");
+        let max_stalled = settings.number("limits", "stalled_readers", 256, 1, 1_000_000);
         let mut seconds = |section, key, default, least, most| {
             Duration::from_secs(settings.number(section, key, default, least, most))
         };
@@ -135,8 +144,15 @@ impl Over {
             weight: u16::try_from(weight).unwrap_or(1),
             client: ClientLimits {
                 idle: seconds("listen", "idle_timeout_s", 60, 1, DAY_S),
+                http2_idle: seconds("listen", "http2_idle_timeout_s", 300, 1, DAY_S),
                 head: seconds("listen", "head_timeout_s", 30, 1, 3_600),
                 write: seconds("listen", "write_timeout_s", 60, 1, DAY_S),
+                body: unless_zero(Duration::from_secs(body_s)),
+                body_bytes_per_s,
+                max_requests,
+                max_connections_per_client,
+                max_open_per_circuit,
+                max_stalled: usize::try_from(max_stalled).unwrap_or_default(),
             },
             heartbeat_interval: seconds("coordinator", "heartbeat_interval_s", 10, 1, 60),
             announce_time: seconds("shutdown", "announce_s", 5, 0, 300),
@@ -161,6 +177,7 @@ impl Over {
             api_allowed: settings.list("listen", "api_allowed"),
             trusted_proxies: settings.list("listen", "trusted_proxies").unwrap_or_default(),
             proxy_protocol_from: settings.list("listen", "proxy_protocol_from").unwrap_or_default(),
+            uncounted_clients: settings.list("limits", "uncounted_clients").unwrap_or_default(),
         }
     }
 
@@ -172,6 +189,7 @@ impl Over {
             trusted_proxies: self.trusted_proxies,
             proxy_protocol_from: self.proxy_protocol_from,
             client: self.client,
+            uncounted_clients: self.uncounted_clients,
             heartbeat_interval: self.heartbeat_interval,
             memory: self.memory,
             targets: self.targets,

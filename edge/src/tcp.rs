@@ -12,4 +12,4 @@ pub(crate) use connect::{ConnectError, connect};
 pub(crate) use keep_alive::keep_alive;
 #[cfg(test)]
 pub(crate) use proxy_protocol::header as proxy_header;
-pub(crate) use serve::{Streams, refuse, serve};
+pub(crate) use serve::{Streams, reset, serve};

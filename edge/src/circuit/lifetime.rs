@@ -11,6 +11,15 @@ use parking_lot::Mutex;
 
 use super::Connection;
 
+/// Why a request was not opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotOpened {
+    /// The circuit has ended.
+    Ended,
+    /// As much is open as may be.
+    Full,
+}
+
 /// The life of a circuit across its generations.
 #[derive(Debug, Default)]
 pub(crate) struct Lifetime {
@@ -35,14 +44,22 @@ pub(crate) struct OpenRequest {
 // === impl Lifetime ===
 
 impl Lifetime {
-    /// Notes that `connection` serves `request` for this circuit; `None` if the circuit has ended.
-    pub(crate) fn open(self: &Arc<Self>, connection: &Arc<Connection>, request: u64) -> Option<OpenRequest> {
+    /// Notes that `connection` serves `request` for this circuit, of which `max` requests may be open; 0 is no cap.
+    pub(crate) fn open(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        request: u64,
+        max: usize,
+    ) -> Result<OpenRequest, NotOpened> {
         let mut state = self.state.lock();
         if state.has_ended {
-            return None;
+            return Err(NotOpened::Ended);
+        }
+        if max > 0 && state.open.len() >= max {
+            return Err(NotOpened::Full);
         }
         state.open.insert(connection.number, (Arc::clone(connection), request));
-        Some(OpenRequest { lifetime: Arc::clone(self), connection: connection.number })
+        Ok(OpenRequest { lifetime: Arc::clone(self), connection: connection.number })
     }
 
     /// Ends the circuit: cuts every request that is open, and says how many there were.
@@ -106,8 +123,8 @@ mod tests {
     fn the_end_of_a_circuit_cuts_its_own_requests_only() {
         let (mine, other) = (Arc::new(Lifetime::default()), Arc::new(Lifetime::default()));
         let (one, two) = (connection(1), connection(2));
-        let _open = mine.open(&one, one.begin_request()).expect("alive");
-        let _elsewhere = other.open(&two, two.begin_request()).expect("alive");
+        let _open = mine.open(&one, one.begin_request(), 0).expect("alive");
+        let _elsewhere = other.open(&two, two.begin_request(), 0).expect("alive");
         assert!(!mine.end_if_idle());
         assert_eq!(mine.end(), 1);
         assert!(must_end(&one));
@@ -118,9 +135,9 @@ mod tests {
     fn a_connection_that_went_on_to_another_circuit_is_not_cut() {
         let (mine, other) = (Arc::new(Lifetime::default()), Arc::new(Lifetime::default()));
         let one = connection(1);
-        drop(mine.open(&one, one.begin_request()).expect("alive"));
+        drop(mine.open(&one, one.begin_request(), 0).expect("alive"));
         one.end_request();
-        let _open = other.open(&one, one.begin_request()).expect("alive");
+        let _open = other.open(&one, one.begin_request(), 0).expect("alive");
         assert_eq!(mine.end(), 0);
         assert!(!must_end(&one));
     }
@@ -129,7 +146,7 @@ mod tests {
     fn the_end_of_a_target_cuts_what_is_open_there_only() {
         let lifetime = Arc::new(Lifetime::default());
         let (one, two, three) = (connection(1), connection(2), connection(3));
-        let _open = [&one, &two, &three].map(|each| lifetime.open(each, each.begin_request()).expect("alive"));
+        let _open = [&one, &two, &three].map(|each| lifetime.open(each, each.begin_request(), 0).expect("alive"));
         one.set_target(7);
         two.set_target(8);
         assert_eq!(lifetime.cut_at(7), 1);
@@ -141,6 +158,16 @@ mod tests {
         let lifetime = Arc::new(Lifetime::default());
         assert!(lifetime.end_if_idle());
         let one = connection(1);
-        assert!(lifetime.open(&one, one.begin_request()).is_none());
+        assert_eq!(lifetime.open(&one, one.begin_request(), 0).err(), Some(NotOpened::Ended));
+    }
+
+    #[test]
+    fn a_circuit_that_is_full_takes_another_request_when_one_is_over() {
+        let lifetime = Arc::new(Lifetime::default());
+        let (one, two) = (connection(1), connection(2));
+        let open = lifetime.open(&one, one.begin_request(), 1).expect("room");
+        assert_eq!(lifetime.open(&two, two.begin_request(), 1).err(), Some(NotOpened::Full));
+        drop(open);
+        assert!(lifetime.open(&two, two.begin_request(), 1).is_ok());
     }
 }

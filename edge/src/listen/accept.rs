@@ -18,26 +18,32 @@ use pingora_core::protocols::Stream;
 use pingora_core::server::{Fds, ShutdownWatch};
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::arrival::Gate;
+use super::clients::{Clients, Place};
 use super::connections::{Connections, next_number};
 use super::http2::{self, FirstBytes};
 use super::proxy::{CONNECTION, SharedProxy};
-use super::{http1, tunnels};
+use super::stalled::Watched;
+use super::{http1, refuse, tunnels};
 use crate::circuit::{Connection, Entrance, Notice};
 use crate::client::Peers;
 use crate::config::ClientLimits;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
-use crate::refusals::Refusals;
+use crate::refusals::{Refusal, Refusals};
+use crate::reply::Problem;
 
 /// Bytes buffered on the way to a client before they go out, a TCP segment.
 const WRITE_BUFFER_BYTES: usize = 1460;
 
 /// How long a connection that is turned away for want of memory may take for the request that is answered so.
 const SHED_TIME: Duration = Duration::from_secs(1);
+
+/// Clients that are told at a time that they have too many connections. Each costs a descriptor for three seconds.
+pub(super) const MAX_ANSWERING: usize = 256;
 
 /// A socket that accepts for the HTTP proxy. Dropping it stops accepting as well, without waiting.
 pub(super) struct AcceptLoop {
@@ -52,6 +58,11 @@ pub(super) struct ServingContext {
     pub(super) client: ClientLimits,
     pub(super) peers: Arc<Peers>,
     pub(super) memory: Arc<Memory>,
+    pub(super) clients: Arc<Clients>,
+    /// Who is told at a time that there is no place.
+    pub(super) answering: Arc<Semaphore>,
+    /// Places for answers that nobody takes.
+    pub(super) stalled: Arc<Semaphore>,
     pub(super) refusals: Arc<Refusals>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -108,6 +119,29 @@ impl AcceptLoop {
 
 // === impl PortApp ===
 
+impl PortApp {
+    /// Tells a client that it has too many connections.
+    async fn turn_away(&self, stream: Stream, connection: &Connection) {
+        let entrance = match self.entrance {
+            Entrance::Traffic => "traffic".to_owned(),
+            Entrance::Port(port) => port.to_string(),
+        };
+        self.context.refusals.note(Refusal::ClientConnections, connection.client.ip, None, entrance);
+        // Whoever has opened too many may open many more: most of those hear nothing.
+        let Ok(_permit) = self.context.answering.try_acquire() else { return };
+        if !self.proxy.has_http2(self.entrance) {
+            return refuse::answer(stream, Problem::ClientConnections, &[], &self.context).await;
+        }
+        match http2::first_bytes(stream).await {
+            Some(FirstBytes::Http2(stream)) => http2::turn_away(stream).await,
+            Some(FirstBytes::Other(stream)) => {
+                refuse::answer(stream, Problem::ClientConnections, &[], &self.context).await;
+            }
+            None => {}
+        }
+    }
+}
+
 #[async_trait]
 impl ServerApp for PortApp {
     async fn process_new(self: &Arc<Self>, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
@@ -122,19 +156,32 @@ impl ServerApp for PortApp {
         let mut connection = Connection::new(next_number(), self.entrance, arrival.client);
         connection.is_shed = self.context.memory.is_shedding();
         let connection = Arc::new(connection);
+        let place = if connection.client.is_trusted_proxy {
+            // It speaks for many.
+            Place::uncounted()
+        } else if let Some(place) = self.context.clients.enter(connection.client.ip) {
+            place
+        } else {
+            // Boxed: what few connections do must not make the future of every one larger.
+            Box::pin(self.turn_away(stream, &connection)).await;
+            return None;
+        };
         let own = self.own.enter(&connection);
         let all = self.all.enter(&connection);
-        let limits = if connection.is_shed {
+        let hurried;
+        let context = if connection.is_shed {
             // One request, to be told so or to ask the worker API.
             connection.notify(Notice::EndWhenIdle);
-            ClientLimits { idle: SHED_TIME, head: SHED_TIME, ..self.context.client }
+            let client = ClientLimits { idle: SHED_TIME, head: SHED_TIME, ..self.context.client };
+            hurried = ServingContext { client, ..self.context.clone() };
+            &hurried
         } else {
-            self.context.client
+            &self.context
         };
         let stream = if self.proxy.has_http2(self.entrance) {
             match connection.unless_ended(http2::first_bytes(stream)).await?? {
                 FirstBytes::Http2(stream) => {
-                    http2::serve(stream, &connection, &self.proxy, shutdown).await;
+                    http2::serve(stream, &connection, &self.proxy, context, shutdown).await;
                     return None;
                 }
                 FirstBytes::Other(stream) => stream,
@@ -142,10 +189,12 @@ impl ServerApp for PortApp {
         } else {
             stream
         };
-        let serving = http1::serve(stream, &self.proxy, limits, &self.context.metrics, shutdown);
+        let (places, refusals) = (Arc::clone(&self.context.stalled), Arc::clone(&self.context.refusals));
+        let stream = Box::new(Watched::new(stream, places, connection.client.ip, refusals));
+        let serving = http1::serve(stream, &connection, &self.proxy, context, shutdown);
         let serving = CONNECTION.scope(Arc::clone(&connection), serving);
         if let Some(upgraded) = connection.unless_ended(serving).await.flatten() {
-            tunnels::start(upgraded, [own, all], &self.context.metrics);
+            tunnels::start(upgraded, (own, all, place), &self.context.metrics);
         }
         None
     }

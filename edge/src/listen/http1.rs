@@ -1,7 +1,7 @@
 //! The requests of one HTTP/1 connection, one after the other.
 //!
 //! Invariant: between two requests nothing is alive but the stream: no request, no buffer. A head has a time limit and a
-//! size limit before anybody parses it.
+//! size limit, and the guard has judged it, before pingora sees a byte.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,17 +13,21 @@ use pingora_core::apps::{HttpPersistentSettings, HttpServerApp as _, ReusedHttpS
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::server::ShutdownWatch;
-use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 
+use super::accept::ServingContext;
 use super::proxy::{SharedProxy, with_upgrade};
+use super::refuse;
+use crate::circuit::Connection;
 use crate::config::ClientLimits;
-use crate::head::{HeadError, MAX_FIELDS, Message, read_head, read_some};
-use crate::metrics::Metrics;
+use crate::guard::{Judged, Rule, judge_http1, judge_start};
+use crate::head::{HeadError, Message, read_head, read_some};
+use crate::refusals::Refusal;
+use crate::reply::Problem;
 use crate::tunnel::Switched;
 
-/// How long an answer to something that is no request may take to be written.
-const REFUSAL_TIME: Duration = Duration::from_secs(1);
+/// How long content that its target did not want may still come, before the connection ends instead.
+const DRAIN_TIME: Duration = Duration::from_secs(30);
 
 /// A connection that has become a tunnel.
 pub(super) struct Upgraded {
@@ -37,28 +41,34 @@ pub(super) struct Upgraded {
 
 type Served<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Serves requests until the connection ends or becomes a tunnel.
+/// Serves requests of `connection` until it ends or becomes a tunnel.
 pub(super) async fn serve(
     mut stream: Stream,
+    connection: &Connection,
     proxy: &SharedProxy,
-    limits: ClientLimits,
-    metrics: &Metrics,
+    context: &ServingContext,
     shutdown: &ShutdownWatch,
 ) -> Option<Upgraded> {
+    let limits = context.client;
     let mut settings = None;
+    let mut requests = 0;
     loop {
         let mut head = BytesMut::new();
-        let length = match next_head(&mut stream, &mut head, limits).await {
-            Ok(length) => length,
+        let judged = match next_head(&mut stream, &mut head, limits).await {
+            Ok(judged) => judged,
             Err(fault) => {
-                refuse(&mut stream, &fault, metrics).await;
+                // Boxed, as it must not make the future of every connection larger.
+                Box::pin(refuse_fault(stream, &fault, &head, connection, context)).await;
                 return None;
             }
         };
-        if is_bare_upgrade(head.get(..length).unwrap_or_default()) {
+        requests += 1;
+        let is_last = requests == limits.max_requests;
+        let (length, Judged { is_bare_upgrade, .. }) = judged;
+        if is_bare_upgrade {
             // Whatever stands behind such a head is not HTTP if the target agrees, and nothing at all if it does not.
             let to_target = head.split_off(length);
-            let serving = start(proxy, stream, settings.take(), head, limits, shutdown);
+            let serving = start(proxy, stream, settings.take(), head, limits, is_last, shutdown);
             let upgrading: Served<'_, _> = Box::pin(with_upgrade(serving));
             let (reused, switched) = upgrading.await;
             let (client, next) = reused?.consume();
@@ -68,7 +78,8 @@ pub(super) async fn serve(
                 None => return None,
             }
         } else {
-            (stream, settings) = start(proxy, stream, settings.take(), head, limits, shutdown).await?.consume();
+            let serving = start(proxy, stream, settings.take(), head, limits, is_last, shutdown);
+            (stream, settings) = serving.await?.consume();
         }
     }
 }
@@ -80,6 +91,7 @@ fn start<'a>(
     settings: Option<HttpPersistentSettings>,
     head: BytesMut,
     limits: ClientLimits,
+    is_last: bool,
     shutdown: &'a ShutdownWatch,
 ) -> Served<'a, Option<ReusedHttpStream>> {
     let mut session = ServerSession::new_http1(stream);
@@ -87,6 +99,12 @@ fn start<'a>(
         Some(settings) => settings.apply_to_session(&mut session),
         None => session.set_keepalive(Some(limits.idle.as_secs())),
     }
+    if is_last {
+        // What the client says about keeping the connection is read with the head, and this stands above it.
+        session.set_keepalive_reuses_remaining(Some(0));
+    }
+    session.set_read_timeout(limits.body);
+    session.set_total_drain_timeout(Some(DRAIN_TIME));
     session.set_write_timeout(Some(limits.write));
     session.set_pipelined_prefix(head);
     proxy.process_new_http(session, shutdown)
@@ -101,99 +119,48 @@ enum Fault {
     /// A head has begun and does not end.
     #[error("a head took longer than {0:?}")]
     TooSlow(Duration),
-    /// A head has begun and cannot be used.
+    /// A head has begun and cannot be read.
     #[error(transparent)]
     Head(#[from] HeadError),
+    /// A whole head breaks a rule.
+    #[error("{0}")]
+    Malformed(Rule),
 }
 
-/// Waits for a request and reads its head.
-async fn next_head(stream: &mut Stream, head: &mut BytesMut, limits: ClientLimits) -> Result<usize, Fault> {
+/// Waits for a request, reads its head and judges it; the answer has its length.
+async fn next_head(stream: &mut Stream, head: &mut BytesMut, limits: ClientLimits) -> Result<(usize, Judged), Fault> {
     match timeout(limits.idle, read_some(stream, head)).await {
         Ok(Ok(1..)) => {}
         Ok(Ok(0) | Err(_)) | Err(_) => return Err(Fault::Over),
     }
     // Nearly every head is whole with its first bytes, and needs no timer.
-    if let Some(whole) = read_head(stream, head, Message::Request).now_or_never() {
-        return Ok(whole?);
-    }
-    let reading = timeout(limits.head, read_head(stream, head, Message::Request)).await;
-    Ok(reading.map_err(|_| Fault::TooSlow(limits.head))??)
+    let length = match read_head(stream, head, Message::Request).now_or_never() {
+        Some(whole) => whole?,
+        None => {
+            let reading = timeout(limits.head, read_head(stream, head, Message::Request)).await;
+            reading.map_err(|_| Fault::TooSlow(limits.head))??
+        }
+    };
+    let judged = judge_http1(head.get(..length).unwrap_or_default()).map_err(Fault::Malformed)?;
+    Ok((length, judged))
 }
 
 /// Answers what is no request. There is nobody yet who could.
-async fn refuse(stream: &mut Stream, fault: &Fault, metrics: &Metrics) {
-    let status = match fault {
+async fn refuse_fault(stream: Stream, fault: &Fault, head: &[u8], connection: &Connection, context: &ServingContext) {
+    let problem = match fault {
         Fault::Over | Fault::Head(HeadError::Ended | HeadError::Failed(_)) => return,
-        Fault::TooSlow(_) => "408 Request Timeout",
-        Fault::Head(HeadError::TooLong) => "431 Request Header Fields Too Large",
-        Fault::Head(HeadError::NotHttp) => "400 Bad Request",
+        Fault::TooSlow(_) => Problem::HeadTimeout,
+        Fault::Head(HeadError::TooLong | HeadError::NotHttp) => Problem::Malformed(judge_start(head)),
+        Fault::Malformed(rule) => Problem::Malformed(*rule),
     };
-    tracing::debug!(%fault, status, fault = "client", "a connection brought no request");
-    metrics.count_request(status.get(..3).and_then(|code| code.parse().ok()));
-    let answer =
-        format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n");
-    let write = async {
-        stream.write_all(answer.as_bytes()).await?;
-        stream.shutdown().await
+    let refusal = match problem {
+        Problem::HeadTimeout => Refusal::HeadTimeout,
+        Problem::Malformed(rule) => refuse::refusal_of(rule),
+        _ => Refusal::Malformed,
     };
-    // The client has been told, or does not listen.
-    let _ = timeout(REFUSAL_TIME, write).await;
-}
-
-/// Whether a head asks for another protocol and has no content: HTTP/1.1, `Upgrade`, named by `Connection` (RFC 9110
-/// §7.8), no `Content-Length` but 0 and no `Transfer-Encoding`.
-fn is_bare_upgrade(head: &[u8]) -> bool {
-    const NAME: &[u8] = b"upgrade";
-    // Nearly every head says no here.
-    if !head.windows(NAME.len() + 2).any(|part| part.first() == Some(&b'\n') && is_field(part, NAME)) {
-        return false;
+    match problem {
+        Problem::Malformed(rule) => context.refusals.note(refusal, connection.client.ip, None, rule),
+        _ => context.refusals.note(refusal, connection.client.ip, None, fault),
     }
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut request = httparse::Request::new(&mut fields);
-    if !matches!(request.parse(head), Ok(httparse::Status::Complete(_))) || request.version != Some(1) {
-        return false;
-    }
-    let mut has_upgrade = false;
-    let mut is_named = false;
-    for field in request.headers.iter() {
-        match field.name.to_ascii_lowercase().as_str() {
-            "upgrade" => has_upgrade = true,
-            "connection" => {
-                let mut tokens = field.value.split(|byte| *byte == b',');
-                is_named |= tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(NAME));
-            }
-            "content-length" if field.value != b"0" => return false,
-            "transfer-encoding" => return false,
-            _ => {}
-        }
-    }
-    has_upgrade && is_named
-}
-
-/// Whether `part`, a line feed and what follows, begins the field `name`.
-fn is_field(part: &[u8], name: &[u8]) -> bool {
-    let (Some(found), Some(colon)) = (part.get(1..=name.len()), part.last()) else { return false };
-    *colon == b':' && found.eq_ignore_ascii_case(name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_request_without_content_is_a_bare_upgrade() {
-        let is_bare = |fields: &str| is_bare_upgrade(format!("GET /ws HTTP/1.1\r\nHost: a\r\n{fields}\r\n").as_bytes());
-        assert!(is_bare("Connection: Upgrade\r\nUpgrade: websocket\r\n"));
-        assert!(is_bare("UPGRADE: websocket\r\nconnection: keep-alive, upgrade\r\nContent-Length: 0\r\n"));
-        for fields in [
-            "Upgrade: websocket\r\n",
-            "Connection: Upgrade\r\n",
-            "Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 5\r\n",
-            "Connection: Upgrade\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n",
-            "X-Upgrade: websocket\r\nConnection: upgrade\r\n",
-        ] {
-            assert!(!is_bare(fields), "{fields:?}");
-        }
-        assert!(!is_bare_upgrade(b"GET / HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"));
-    }
+    refuse::answer(stream, problem, head, context).await;
 }

@@ -8,35 +8,54 @@
 
 mod first_bytes;
 mod limits;
+mod metered;
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::Reason;
+use http::request::Parts;
 use pingora_core::apps::HttpServerApp as _;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Accept, HttpSession, handshake};
 use pingora_core::protocols::{Digest, Stream};
 use pingora_core::server::ShutdownWatch;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout};
 
+use super::accept::ServingContext;
 use super::connections::next_number;
 use super::proxy::{CONNECTION, SharedProxy};
+use super::refuse::refusal_of;
 use crate::circuit::{Connection, Notice};
+use crate::guard::judge_http2;
+use crate::refusals::Refusal;
 pub(super) use first_bytes::{FirstBytes, first_bytes};
-use limits::{GOODBYE_TIME, HANDSHAKE_TIME, IDLE_TIME, MAX_REFUSED_STREAMS, MAX_TASKS, options};
+use limits::{GOODBYE_TIME, HANDSHAKE_TIME, MAX_REFUSED_STREAMS, MAX_TASKS, MAX_TINY_TASKS, STALL_TIME, options};
+use metered::{Gauge, Metered};
 
 /// A connection while it is served.
 struct Serving<'a> {
     http2: h2::server::Connection<Stream, Bytes>,
+    /// What passes over it.
+    gauge: Arc<Gauge>,
     /// What its streams know about the socket.
     digest: Arc<Digest>,
     connection: &'a Connection,
     proxy: &'a SharedProxy,
+    context: &'a ServingContext,
     shutdown: &'a ShutdownWatch,
     streams: JoinSet<()>,
+    /// Places for answers that nobody takes.
+    stalled: Option<OwnedSemaphorePermit>,
+    /// When to look for more of them.
+    next_look: Option<Instant>,
+    /// Streams that were taken in so far.
+    taken: u64,
     /// What the connection has been told so far.
     notice: Notice,
     /// Whether the client has been told to go.
@@ -48,14 +67,21 @@ struct Serving<'a> {
 /// Serves HTTP/2 on `stream`, whose first bytes are the preface, until the client goes or `connection` must end.
 ///
 /// It watches `connection` itself: whoever calls it does not drop it for a notice.
-pub(super) async fn serve(stream: Stream, connection: &Connection, proxy: &SharedProxy, shutdown: &ShutdownWatch) {
+pub(super) async fn serve(
+    stream: Stream,
+    connection: &Connection,
+    proxy: &SharedProxy,
+    context: &ServingContext,
+    shutdown: &ShutdownWatch,
+) {
     let digest = Arc::new(Digest {
         ssl_digest: stream.get_ssl_digest(),
         timing_digest: stream.get_timing_digest(),
         proxy_digest: stream.get_proxy_digest(),
         socket_digest: stream.get_socket_digest(),
     });
-    let shaking_hands = timeout(HANDSHAKE_TIME, handshake(stream, Some(options())));
+    let (stream, gauge) = Metered::new(stream);
+    let shaking_hands = timeout(HANDSHAKE_TIME, handshake(Box::new(stream), Some(options())));
     let http2 = match connection.unless_ended(shaking_hands).await {
         Some(Ok(Ok(http2))) => http2,
         Some(Ok(Err(error))) => {
@@ -67,17 +93,35 @@ pub(super) async fn serve(stream: Stream, connection: &Connection, proxy: &Share
     let streams = JoinSet::new();
     let mut serving = Serving {
         http2,
+        gauge,
         digest,
         connection,
         proxy,
+        context,
         shutdown,
         streams,
+        stalled: None,
+        next_look: None,
+        taken: 0,
         notice: Notice::Stay,
         is_leaving: false,
         refused: 0,
     };
     serving.run().await;
     serving.streams.shutdown().await;
+}
+
+/// Says `GOAWAY` to a client that has too many connections.
+pub(super) async fn turn_away(mut stream: Stream) {
+    // An empty SETTINGS (RFC 9113 §3.4), then GOAWAY: no stream was taken, ENHANCE_YOUR_CALM (§6.8, §7).
+    const ANSWER: [u8; 26] = [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+    let saying = async {
+        stream.write_all(&ANSWER).await?;
+        stream.flush().await
+    };
+    // It has been told, or does not listen.
+    let _ = timeout(GOODBYE_TIME, saying).await;
+    super::refuse::linger(&mut stream).await;
 }
 
 // === impl Serving ===
@@ -88,7 +132,13 @@ impl Serving<'_> {
             let is_idle = self.streams.is_empty();
             // What the last stream said may still be on its way to the client.
             let has_said_all = !self.http2.has_streams();
-            let idle_time = if self.is_leaving && has_said_all { GOODBYE_TIME } else { IDLE_TIME };
+            // The time goes on while streams come and go.
+            let may_stall = self.gauge.is_starved() || self.stalled.is_some();
+            let next_look = *self.next_look.get_or_insert_with(|| Instant::now() + STALL_TIME);
+            if !may_stall {
+                self.next_look = None;
+            }
+            let idle_time = if self.is_leaving && has_said_all { GOODBYE_TIME } else { self.context.client.http2_idle };
             tokio::select! {
                 biased;
                 notice = poll_fn(|context| self.connection.poll_notice(self.notice, context)) => {
@@ -105,18 +155,24 @@ impl Serving<'_> {
                 }
                 // This drives the whole connection; it loses nothing when it is dropped and called again.
                 accepted = HttpSession::from_h2_conn(&mut self.http2, Arc::clone(&self.digest)) => match accepted {
-                    Ok(Some(H2Accept::Session(session))) if self.streams.len() < MAX_TASKS => self.begin(session),
+                    Ok(Some(H2Accept::Session(session))) if self.has_room() => self.begin(session),
                     Ok(Some(H2Accept::Session(mut session))) => {
                         session.shutdown_with_reason(Reason::REFUSED_STREAM);
                         self.refused += 1;
                     }
-                    Ok(Some(H2Accept::Rejected)) => self.refused += 1,
+                    Ok(Some(H2Accept::Rejected)) => {
+                        // Pingora has answered it.
+                        self.context.refusals.note(Refusal::Malformed, self.connection.client.ip, None, "http2_head");
+                        self.refused += 1;
+                    }
                     Ok(None) => return,
                     Err(error) => {
                         tracing::debug!(%error, fault = "client", "an HTTP/2 connection broke");
                         return;
                     }
                 },
+                () = self.gauge.changed() => {}
+                () = sleep_until(next_look.into()), if may_stall => self.hold_stalled(),
                 () = tokio::time::sleep(idle_time), if is_idle => {
                     if self.is_leaving {
                         return;
@@ -124,15 +180,52 @@ impl Serving<'_> {
                     self.leave();
                 }
             }
+            if let Some(abuse) = self.gauge.abuse() {
+                return self.break_off(abuse.as_str()).await;
+            }
             if self.refused >= MAX_REFUSED_STREAMS {
-                self.break_off().await;
-                return;
+                return self.break_off("malformed_streams").await;
             }
         }
     }
 
+    /// Whether another stream may be served. Answers that have no room to go are kept, so a client whose windows are tiny
+    /// gets them one by one.
+    fn has_room(&self) -> bool {
+        let max = if self.gauge.has_tiny_windows() { MAX_TINY_TASKS } else { MAX_TASKS };
+        self.streams.len() < max
+    }
+
+    /// Takes a place for each answer that nobody has taken for a while, and gives those back that go on.
+    fn hold_stalled(&mut self) {
+        let Some(before) = Instant::now().checked_sub(STALL_TIME) else { return };
+        (self.stalled, self.next_look) = (None, None);
+        let count = u32::try_from(self.gauge.stalled(before)).unwrap_or(u32::MAX);
+        if count == 0 {
+            return;
+        }
+        match Arc::clone(&self.context.stalled).try_acquire_many_owned(count) {
+            Ok(places) => self.stalled = Some(places),
+            Err(_) => self.gauge.note_stalled(),
+        }
+    }
+
     /// Serves a stream beside the others.
-    fn begin(&mut self, session: HttpSession) {
+    fn begin(&mut self, mut session: HttpSession) {
+        let limits = self.context.client;
+        self.taken += 1;
+        if self.taken == limits.max_requests {
+            self.leave();
+        }
+        session.set_write_timeout(Some(limits.write));
+        if let Err(rule) = judge_http2(session.req_header()) {
+            self.context.refusals.note(refusal_of(rule), self.connection.client.ip, None, rule);
+            self.refused += 1;
+            // Look-up answers it in the words that the client understands.
+            let mut parts: Parts = session.req_header().clone().into();
+            parts.extensions.insert(rule);
+            *session.req_header_mut() = parts.into();
+        }
         let stream = Arc::new(self.connection.stream(next_number()));
         let (proxy, shutdown) = (Arc::clone(self.proxy), self.shutdown.clone());
         self.streams.spawn(async move {
@@ -151,8 +244,8 @@ impl Serving<'_> {
     }
 
     /// Ends a connection that brings too much that cannot be served.
-    async fn break_off(&mut self) {
-        tracing::warn!(client = %self.connection.client.ip, fault = "client", "too many malformed streams");
+    async fn break_off(&mut self, why: &'static str) {
+        self.context.refusals.note(Refusal::Http2Abuse, self.connection.client.ip, None, why);
         self.http2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
         // If the client does not take the reason, it ends without one.
         let _ = timeout(GOODBYE_TIME, poll_fn(|context| self.http2.poll_closed(context))).await;

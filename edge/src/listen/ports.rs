@@ -80,7 +80,13 @@ impl DynamicPorts {
                 let (entrance, proxy) = (Entrance::Port(port), Arc::clone(proxy));
                 Ok(Accept::Http(AcceptLoop::start(listener, address, entrance, proxy, all, context.clone())))
             }
-            Backend::Tcp => Ok(Accept::Stream(StreamLoop::start(listener, port, Arc::clone(streams), all)?)),
+            Backend::Tcp => Ok(Accept::Stream(StreamLoop::start(
+                listener,
+                port,
+                Arc::clone(streams),
+                Arc::clone(&context.clients),
+                all,
+            )?)),
         }
     }
 

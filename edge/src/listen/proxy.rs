@@ -33,6 +33,7 @@ use crate::access::Authorizer;
 use crate::api::Api;
 use crate::circuit::Entrance;
 use crate::client::Peers;
+use crate::config::ClientLimits;
 use crate::freshness::Freshness;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
@@ -70,6 +71,8 @@ pub(crate) struct EdgeProxy {
     pub(crate) refusals: Arc<Refusals>,
     /// What is counted.
     pub(crate) metrics: Arc<Metrics>,
+    /// What clients may take.
+    pub(crate) client: ClientLimits,
 }
 
 /// The one proxy of an edge, shared by all of its ports.
@@ -176,6 +179,8 @@ impl ProxyHttp for EdgeProxy {
         }
         if !response.status.is_informational() {
             context.note_answer();
+            // From now on the target knows how long it waits for the rest of the content.
+            session.as_downstream_mut().set_read_timeout(None);
         }
         self.edit_response(session, response, context);
         phase::done(Ok(()))
@@ -183,7 +188,7 @@ impl ProxyHttp for EdgeProxy {
 
     fn request_body_filter<'life0, 'life1, 'life2, 'life3, 'async_trait>(
         &'life0 self,
-        _session: &'life1 mut Session,
+        session: &'life1 mut Session,
         body: &'life2 mut Option<Bytes>,
         _is_end: bool,
         context: &'life3 mut RequestContext,
@@ -195,6 +200,9 @@ impl ProxyHttp for EdgeProxy {
         'life3: 'async_trait,
         Self: 'async_trait,
     {
+        if let Err(error) = self.judge_pace(session, body.as_ref(), context) {
+            return phase::done(Err(error));
+        }
         let booking = context.book(Way::ToTarget, body.as_ref());
         context.go_on_waiting(booking.as_ref().map(Booking::at));
         match booking {

@@ -14,11 +14,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::arrival::{Arrival, Gate};
+use super::clients::{Clients, Place};
 use super::connections::{Connections, next_number};
 use crate::circuit::{Busy, Connection, Entrance, Notice};
 use crate::descriptors;
 use crate::refusals::Refusal;
-use crate::tcp::{Streams, refuse, serve};
+use crate::tcp::{Streams, reset, serve};
 
 /// How long to wait when there is no descriptor for a connection that waits to be accepted.
 const OUT_OF_DESCRIPTORS_WAIT: Duration = Duration::from_millis(200);
@@ -35,6 +36,7 @@ struct Acceptor {
     listener: TcpListener,
     port: Port,
     streams: Arc<Streams>,
+    clients: Arc<Clients>,
     /// The connections of this port.
     own: Arc<Connections>,
     /// The connections of the edge.
@@ -49,11 +51,12 @@ impl StreamLoop {
         listener: std::net::TcpListener,
         port: Port,
         streams: Arc<Streams>,
+        clients: Arc<Clients>,
         all: Arc<Connections>,
     ) -> io::Result<Self> {
         let connections = Arc::new(Connections::of_one_port());
         let listener = TcpListener::from_std(listener)?;
-        let acceptor = Acceptor { listener, port, streams, own: Arc::clone(&connections), all };
+        let acceptor = Acceptor { listener, port, streams, clients, own: Arc::clone(&connections), all };
         let (stop, stopped) = watch::channel(false);
         Ok(Self { stop, ended: tokio::spawn(acceptor.run(stopped)), connections })
     }
@@ -96,10 +99,11 @@ impl Acceptor {
     fn take_in(&self, client: TcpStream, peer: SocketAddr) {
         if self.streams.memory.is_shedding() {
             self.streams.refusals.note(Refusal::Memory, peer.ip(), None, "no memory for another byte stream");
-            return refuse(&client);
+            return reset(&client);
         }
         let (port, streams) = (self.port, Arc::clone(&self.streams));
         let sets = [Arc::clone(&self.own), Arc::clone(&self.all)];
+        let clients = Arc::clone(&self.clients);
         if streams.peers.must_introduce(peer.ip()) {
             tokio::spawn(async move {
                 let mut client = client;
@@ -110,13 +114,13 @@ impl Acceptor {
                     refusals: &streams.refusals,
                 };
                 if let Some(arrival) = gate.arrive(&mut client, peer).await {
-                    relay(streams, port, sets, client, arrival).await;
+                    relay(streams, port, sets, &clients, client, arrival).await;
                 }
             });
         } else {
             let arrival = Arrival::of(streams.peers.client(peer.ip()));
             // In the sets before the next one is accepted.
-            tokio::spawn(relay(streams, port, sets, client, arrival));
+            tokio::spawn(relay(streams, port, sets, &clients, client, arrival));
         }
     }
 }
@@ -126,13 +130,19 @@ fn relay(
     streams: Arc<Streams>,
     port: Port,
     sets: [Arc<Connections>; 2],
+    clients: &Arc<Clients>,
     client: TcpStream,
     arrival: Arrival,
-) -> impl Future<Output = ()> {
+) -> impl Future<Output = ()> + use<> {
     let connection = Arc::new(Connection::new(next_number(), Entrance::Port(port), arrival.client));
-    let members = sets.map(|set| set.enter(&connection));
+    let (ip, is_proxy) = (connection.client.ip, connection.client.is_trusted_proxy);
+    let place = if is_proxy { Some(Place::uncounted()) } else { clients.enter(ip) };
+    let membership = place.map(|place| (place, sets.map(|set| set.enter(&connection))));
     async move {
-        let _members = members;
+        let Some(_membership) = membership else {
+            streams.refusals.note(Refusal::ClientConnections, ip, None, port);
+            return reset(&client);
+        };
         // A byte stream has no pauses between requests in which it could end.
         let busy = Busy::begin(connection);
         if busy.connection.unless_ended(serve(&streams, port, client, arrival.ends, &busy)).await.is_none() {

@@ -9,15 +9,15 @@ use pingora_core::protocols::Stream;
 use pingora_core::protocols::l4::stream::Stream as SocketStream;
 use tokio::net::TcpStream;
 
-use super::connections::Member;
 use super::http1::Upgraded;
+use super::stalled::Watched;
 use crate::metrics::Metrics;
 use crate::tcp::keep_alive;
 use crate::tcp::relay::{Early, Relay, RelayRules, duplicate};
 use crate::tunnel::Switched;
 
-/// Starts a tunnel; it is a member of these sets until it ends.
-pub(super) fn start(upgraded: Upgraded, members: [Member; 2], metrics: &Arc<Metrics>) {
+/// Starts a tunnel; it keeps its `memberships` until it ends.
+pub(super) fn start(upgraded: Upgraded, memberships: impl Send + 'static, metrics: &Arc<Metrics>) {
     let Upgraded { client, to_target, switched } = upgraded;
     let Switched { key, client: address, target, to_client, open, hold, busy, idle, bandwidth } = switched;
     let early = Early { to_target: to_target.into(), to_client };
@@ -32,7 +32,7 @@ pub(super) fn start(upgraded: Upgraded, members: [Member; 2], metrics: &Arc<Metr
     };
     keep_alive(&client);
     tokio::spawn(async move {
-        let _members = members;
+        let _memberships = memberships;
         let outcome = busy.connection.unless_ended(Relay::new(client, target, early, rules).within(bandwidth)).await;
         drop((open, hold));
         metrics.count_relay(outcome.as_ref());
@@ -44,6 +44,10 @@ pub(super) fn start(upgraded: Upgraded, members: [Member; 2], metrics: &Arc<Metr
 
 /// The client's socket without what pingora keeps around it.
 fn bare(client: Stream) -> std::io::Result<TcpStream> {
+    let Ok(watched) = client.into_any().downcast::<Watched>() else {
+        return Err(std::io::ErrorKind::Unsupported.into());
+    };
+    let client = watched.into_inner();
     let Some(socket) = client.as_any().downcast_ref::<SocketStream>() else {
         return Err(std::io::ErrorKind::Unsupported.into());
     };

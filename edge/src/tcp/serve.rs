@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::relay::{Early, Relay, RelayRules};
 use super::{connect, keep_alive, proxy_protocol};
 use crate::balance::Attempts;
-use crate::circuit::{Busy, LiveCircuit};
+use crate::circuit::{Busy, LiveCircuit, NotOpened};
 use crate::client::{Ends, Peers};
 use crate::freshness::Freshness;
 use crate::memory::Memory;
@@ -31,6 +31,8 @@ pub(crate) struct Streams {
     pub(crate) memory: Arc<Memory>,
     /// What is turned away.
     pub(crate) refusals: Arc<Refusals>,
+    /// What may be open in one circuit; 0 is no cap.
+    pub(crate) max_open: usize,
     /// What they count.
     pub(crate) metrics: Arc<Metrics>,
 }
@@ -46,18 +48,23 @@ pub(crate) async fn serve(streams: &Streams, port: Port, client: TcpStream, ends
     {
         let detail = "the address is in no range that the circuit allows";
         streams.refusals.note(Refusal::ClientAddress, ip, Some(&circuit.key), detail);
-        return refuse(&client);
+        return reset(&client);
     }
-    let Some((circuit, _open)) = circuit.and_then(|circuit| {
-        let open = circuit.lifetime.open(connection, busy.request)?;
-        Some((circuit, open))
-    }) else {
+    let opened = circuit.map(|circuit| {
+        let opened = circuit.lifetime.open(connection, busy.request, streams.max_open);
+        (circuit, opened)
+    });
+    if let Some((circuit, Err(NotOpened::Full))) = &opened {
+        streams.refusals.note(Refusal::CircuitConnections, ip, Some(&circuit.key), streams.max_open);
+        return reset(&client);
+    }
+    let Some((circuit, Ok(_open))) = opened else {
         tracing::debug!(%port, client = %connection.client.ip, "no circuit, or one that nobody has confirmed for long");
-        return refuse(&client);
+        return reset(&client);
     };
     if let Some(Err(wait)) = circuit.rate.as_ref().map(|limiter| limiter.take(connection.client.ip)) {
         streams.refusals.note(Refusal::RateLimit, connection.client.ip, Some(&circuit.key), wait);
-        return refuse(&client);
+        return reset(&client);
     }
     keep_alive(&client);
     let mut attempts = Attempts::default();
@@ -65,7 +72,7 @@ pub(crate) async fn serve(streams: &Streams, port: Port, client: TcpStream, ends
         Ok(target) => target,
         Err(error) => {
             tracing::warn!(key = %circuit.key, client = %connection.client.ip, %error, fault = error.fault(), "a client is sent away");
-            return refuse(&client);
+            return reset(&client);
         }
     };
     // A byte stream need not be answered: that the connection stands is all that there is to see.
@@ -93,7 +100,7 @@ fn introduction(circuit: &LiveCircuit, client: &TcpStream, ends: Option<Ends>) -
 }
 
 /// Closes a connection so that the client sees an error, not an empty stream.
-pub(crate) fn refuse(client: &TcpStream) {
+pub(crate) fn reset(client: &TcpStream) {
     // Without it the client sees an orderly end, which is as good as nothing better.
     let _ = client.set_zero_linger();
 }

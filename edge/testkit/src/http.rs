@@ -47,6 +47,9 @@ pub(crate) enum Answer {
 }
 
 pub(crate) trait Handler: Send + Sync + 'static {
+    /// These bytes have come, whatever they mean.
+    fn note(&self, _bytes: &[u8]) {}
+
     fn handle(&self, request: Request) -> impl Future<Output = Answer> + Send;
 }
 
@@ -95,7 +98,7 @@ pub(crate) fn answer(status: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
 
 async fn serve<H: Handler>(mut stream: TcpStream, handler: Arc<H>) {
     let mut buffer = Vec::new();
-    while let Some(request) = read_request(&mut stream, &mut buffer).await {
+    while let Some(request) = read_request(&mut stream, &mut buffer, handler.as_ref()).await {
         let key = request.header("sec-websocket-key").map(str::to_owned);
         match handler.handle(request).await {
             Answer::Bytes(bytes) => {
@@ -116,12 +119,12 @@ async fn serve<H: Handler>(mut stream: TcpStream, handler: Arc<H>) {
 }
 
 /// The next request, or `None` at the end of the stream. What was read beyond it stays in `buffer`.
-async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Request> {
+async fn read_request<H: Handler>(stream: &mut TcpStream, buffer: &mut Vec<u8>, handler: &H) -> Option<Request> {
     let end = loop {
         if let Some(end) = find(buffer, b"\r\n\r\n") {
             break end;
         }
-        read_more(stream, buffer).await?;
+        read_more(stream, buffer, handler).await?;
     };
     let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
     buffer.drain(..end + 4);
@@ -140,12 +143,12 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Re
                 if let Some(end) = find(buffer, b"\r\n") {
                     break end;
                 }
-                read_more(stream, buffer).await?;
+                read_more(stream, buffer, handler).await?;
             };
             let size = usize::from_str_radix(std::str::from_utf8(&buffer[..line_end]).ok()?.trim(), 16).ok()?;
             let whole = line_end + 2 + size + 2;
             while buffer.len() < whole {
-                read_more(stream, buffer).await?;
+                read_more(stream, buffer, handler).await?;
             }
             request.body.extend_from_slice(&buffer[line_end + 2..line_end + 2 + size]);
             buffer.drain(..whole);
@@ -155,17 +158,20 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Re
         }
     } else if let Some(length) = length {
         while buffer.len() < length {
-            read_more(stream, buffer).await?;
+            read_more(stream, buffer, handler).await?;
         }
         request.body = buffer.drain(..length).collect();
     }
     Some(request)
 }
 
-async fn read_more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
+async fn read_more<H: Handler>(stream: &mut TcpStream, buffer: &mut Vec<u8>, handler: &H) -> Option<()> {
     match stream.read_buf(buffer).await {
         Ok(0) | Err(_) => None,
-        Ok(_) => Some(()),
+        Ok(read) => {
+            handler.note(&buffer[buffer.len() - read..]);
+            Some(())
+        }
     }
 }
 

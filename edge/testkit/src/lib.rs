@@ -6,11 +6,14 @@
 //! |---|---|
 //! | [`origin`] | an application that says back what it received, and echoes over WebSocket |
 //! | [`http2`] | the same over HTTP/2, and a client |
+//! | [`frames`] | a client of HTTP/2 that sends any frames |
 //! | [`client`], [`websocket`], [`raw`] | clients: HTTP, WebSocket, bytes as they are |
 //! | [`manager`] | opens and closes circuits through the coordinator's API |
 //! | [`coordinator`] | a stub that takes registrations and heartbeats |
 //! | [`registry`], [`registry_contract`] | a registry that is some way off, one that comes and goes; what every registry must do |
 //! | [`mod@etcd`], [`postgres`] | the real ones, on free ports and in folders of their own |
+//! | [`corpus`] | malformed messages beside valid twins |
+//! | [`memory`] | what this process has |
 //! | [`ports`], [`clock`], [`wait`] | free and dead ports, a clock that tests turn, waiting with a deadline |
 //!
 //! # Invariants
@@ -28,10 +31,13 @@
 pub mod client;
 pub mod clock;
 pub mod coordinator;
+pub mod corpus;
 pub mod etcd;
+pub mod frames;
 mod http;
 pub mod http2;
 pub mod manager;
+pub mod memory;
 pub mod origin;
 pub mod ports;
 pub mod postgres;

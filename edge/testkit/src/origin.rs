@@ -28,6 +28,7 @@ pub struct Origin {
 struct State {
     name: String,
     requests: Mutex<Vec<Request>>,
+    received: Mutex<Vec<u8>>,
     answers: Mutex<HashMap<String, Vec<u8>>>,
     slow: Semaphore,
 }
@@ -43,6 +44,7 @@ impl Origin {
         let state = Arc::new(State {
             name: name.to_owned(),
             requests: Mutex::default(),
+            received: Mutex::default(),
             answers: Mutex::default(),
             slow: Semaphore::new(0),
         });
@@ -69,6 +71,11 @@ impl Origin {
         self.state.requests.lock().expect("no test thread panics with it").clone()
     }
 
+    /// Every byte that it has received so far, from all connections.
+    pub fn received(&self) -> Vec<u8> {
+        self.state.received.lock().expect("no test thread panics with it").clone()
+    }
+
     /// Lets one request to `/slow` go on.
     pub fn release(&self) {
         self.state.slow.add_permits(1);
@@ -86,6 +93,10 @@ pub fn target(host: &str, port: u16) -> Target {
 }
 
 impl Handler for State {
+    fn note(&self, bytes: &[u8]) {
+        self.received.lock().expect("no test thread panics with it").extend_from_slice(bytes);
+    }
+
     async fn handle(&self, request: Request) -> Answer {
         self.requests.lock().expect("no test thread panics with it").push(request.clone());
         let path = request.path.split('?').next().unwrap_or_default();

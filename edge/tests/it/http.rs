@@ -25,7 +25,8 @@ async fn what_is_not_http_is_told_so_at_once() {
         let head = client.head().await;
         assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
         assert_eq!(field(&head, "connection"), Some("close"));
-        assert_eq!(client.until_end().await, b"");
+        let problem: serde_json::Value = serde_json::from_slice(&client.until_end().await).expect("JSON");
+        assert_eq!(problem["code"], "bad_request");
     }
     assert_eq!(edge.metric("appproxy_edge_requests_total{code_class=\"4xx\"}").await, 3.0);
 }
@@ -36,7 +37,9 @@ async fn a_head_that_does_not_end_is_given_up() {
     let mut slow = PeerConnection::connect(edge.address).await;
     slow.send("GET / HTTP/1.1\r\nHost: lab").await;
     assert!(slow.head().await.starts_with("HTTP/1.1 408 "));
-    assert_eq!(slow.until_end().await, b"");
+    let problem: serde_json::Value = serde_json::from_slice(&slow.until_end().await).expect("JSON");
+    assert_eq!(problem["code"], "head_timeout");
+    assert_eq!(edge.metric("appproxy_edge_refusals_total{reason=\"head_timeout\"}").await, 1.0);
 
     let mut long = PeerConnection::connect(edge.address).await;
     long.send(format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(64 * 1024))).await;

@@ -19,6 +19,7 @@ mod distrust;
 mod draining;
 mod egress;
 mod faults;
+mod guard;
 mod harness;
 mod headers;
 mod http;

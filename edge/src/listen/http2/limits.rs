@@ -10,12 +10,12 @@ use pingora_core::protocols::http::v2::server::H2Options;
 /// How long the first bytes, and then the handshake, may take.
 pub(super) const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 
-/// How long a connection may be open without a stream. Clients of gRPC keep theirs for hours; they open another one
-/// when they need it.
-pub(super) const IDLE_TIME: Duration = Duration::from_secs(300);
-
 /// How long a client may take to answer `GOAWAY` when no stream is open: one round trip of a slow one.
 pub(super) const GOODBYE_TIME: Duration = Duration::from_secs(1);
+
+/// How long an answer may wait for its client before it counts as one that nobody takes: a few round trips of a slow line.
+/// The write time limit ends it, a trickle of room included.
+pub(super) const STALL_TIME: Duration = crate::listen::stalled::STALL_TIME;
 
 /// Streams that are open at a time (RFC 9113 §5.1.2 recommends at least 100).
 const MAX_STREAMS: u32 = 100;
@@ -23,6 +23,9 @@ const MAX_STREAMS: u32 = 100;
 /// Tasks that are alive at a time. A client that resets its streams makes room for more of them before their tasks
 /// have seen it (CVE-2023-44487); as many may be on their way out as are open.
 pub(super) const MAX_TASKS: usize = 2 * MAX_STREAMS as usize;
+
+/// The same while the client lets answers have less than a KiB at once: what waits for it is up to a MiB each.
+pub(super) const MAX_TINY_TASKS: usize = 1;
 
 /// Streams that were malformed, or more than [`MAX_TASKS`], until the connection ends: as many as pingora allows.
 pub(super) const MAX_REFUSED_STREAMS: usize = 32;

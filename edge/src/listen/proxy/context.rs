@@ -19,6 +19,7 @@ use crate::access::Pass;
 use crate::balance::Attempts;
 use crate::circuit::{Busy, Client, Connection, LiveCircuit, OpenRequest};
 use crate::client::Origin;
+use crate::guard::Pace;
 use crate::rate::{Booking, Way};
 
 tokio::task_local! {
@@ -43,6 +44,8 @@ pub(crate) struct RequestContext {
     told: Option<Box<Told>>,
     /// What is held back of its answer; dropping it gives the time back.
     held_back: Option<Box<Booking>>,
+    /// How fast its content comes.
+    pub(super) pace: Option<Pace>,
     /// When it came, if somebody wants to know.
     came: Option<Instant>,
 }
@@ -74,6 +77,7 @@ impl RequestContext {
             tunnel: None,
             told: None,
             held_back: None,
+            pace: None,
             came,
         }
     }

@@ -2,14 +2,23 @@
 //!
 //! Invariant: a client learns the kind of fault and nothing about the target; the log has both.
 
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 use h2::Reason;
-use pingora_core::{Error, ErrorSource, ErrorType};
+use http::Version;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 
 use super::context::RequestContext;
 use super::{EdgeProxy, reply};
+use crate::guard::Pace;
 use crate::metrics::TargetFault;
+use crate::refusals::Refusal;
 use crate::reply::Problem;
+
+/// How long content may come at any pace where its silence is not limited.
+const DEFAULT_GRACE: Duration = Duration::from_secs(60);
 
 // === impl EdgeProxy ===
 
@@ -46,8 +55,17 @@ impl EdgeProxy {
             }
             ErrorSource::Downstream => {
                 tracing::debug!(%error, fault = "client", "the client broke off or sent what is not HTTP");
-                let has_gone =
-                    matches!(error.etype(), ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed);
+                self.note_client(error, context);
+                if *error.etype() == ErrorType::ReadTimedout {
+                    return Some(Problem::BodyTimeout);
+                }
+                let has_gone = matches!(
+                    error.etype(),
+                    ErrorType::ReadError
+                        | ErrorType::WriteError
+                        | ErrorType::WriteTimedout
+                        | ErrorType::ConnectionClosed
+                );
                 (!has_gone).then_some(Problem::BadRequest)
             }
             ErrorSource::Upstream | ErrorSource::Internal | ErrorSource::Unset => {
@@ -56,6 +74,40 @@ impl EdgeProxy {
                 Some(Problem::Internal)
             }
         }
+    }
+
+    /// A client that is too slow, or whose content is none, is turned away; one that has gone is not.
+    fn note_client(&self, error: &Error, context: &RequestContext) {
+        let Some(client) = context.client() else { return };
+        let (refusal, what) = match error.etype() {
+            ErrorType::ReadTimedout => (Refusal::BodyTimeout, "content"),
+            ErrorType::WriteTimedout => (Refusal::WriteTimeout, "answer"),
+            ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed | ErrorType::H2Error => return,
+            _ => (Refusal::Malformed, "content"),
+        };
+        let key = context.circuit().map(|circuit| &circuit.key);
+        self.refusals.note(refusal, client.ip, key, what);
+    }
+
+    /// Ends a request whose content comes too slowly, unless its target has begun to answer. Streams of HTTP/2 are not
+    /// judged: those of gRPC are silent for hours.
+    pub(super) fn judge_pace(
+        &self,
+        session: &Session,
+        body: Option<&Bytes>,
+        context: &mut RequestContext,
+    ) -> Result<()> {
+        let least = self.client.body_bytes_per_s;
+        if least == 0 || session.req_header().version == Version::HTTP_2 || reply::has_begun(session) {
+            return Ok(());
+        }
+        let Some(bytes) = body.map(Bytes::len) else { return Ok(()) };
+        let now = Instant::now();
+        let grace = self.client.body.unwrap_or(DEFAULT_GRACE);
+        if context.pace.get_or_insert_with(|| Pace::begin(now)).note(bytes, now, grace, least) {
+            return Err(Error::explain(ErrorType::ReadTimedout, "content that trickles").into_down());
+        }
+        Ok(())
     }
 
     fn judge_target(&self, error: &Error, context: &RequestContext) -> Problem {

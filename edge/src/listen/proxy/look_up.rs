@@ -18,7 +18,8 @@ use super::context::RequestContext;
 use super::forwarding::asked_host;
 use super::{EdgeProxy, reply};
 use crate::api::{Endpoint, Question};
-use crate::circuit::{Client, Entrance, LiveCircuit};
+use crate::circuit::{Client, Entrance, LiveCircuit, NotOpened};
+use crate::guard::Rule;
 use crate::refusals::Refusal;
 use crate::reply::{Problem, Reply};
 
@@ -39,6 +40,11 @@ impl EdgeProxy {
             return Ok(true);
         };
         let connection = Arc::clone(&busy.connection);
+        // Noted when the stream began; a head of HTTP/1 has been judged before it was one.
+        if let Some(rule) = session.req_header().extensions.get::<Rule>().copied() {
+            reply::send_problem(session, Problem::Malformed(rule), false).await?;
+            return Ok(true);
+        }
         if connection.client.is_trusted_proxy {
             match self.peers.origin(connection.client.ip, &session.req_header().headers) {
                 Ok(origin) => context.note_origin(&connection.client, origin),
@@ -64,20 +70,28 @@ impl EdgeProxy {
                 }
                 Admission::Refused(problem) => problem,
                 Admission::Passed(_) if !circuit.balancer.has_weight() => Problem::NoTarget,
-                Admission::Passed(pass) => match circuit.lifetime.open(&connection, busy.request) {
-                    Some(open) => {
-                        // Last, so that nobody uses up the rate of a circuit who may not use it.
-                        let over_rate = self.over_rate(&circuit, context);
-                        context.circuit = Some((circuit, open));
-                        context.pass = pass;
-                        match over_rate {
-                            None => return Ok(false),
-                            Some(problem) => problem,
+                Admission::Passed(pass) => {
+                    match circuit.lifetime.open(&connection, busy.request, self.client.max_open_per_circuit) {
+                        Ok(open) => {
+                            // Last, so that nobody uses up the rate of a circuit who may not use it.
+                            let over_rate = self.over_rate(&circuit, context);
+                            context.circuit = Some((circuit, open));
+                            context.pass = pass;
+                            match over_rate {
+                                None => return Ok(false),
+                                Some(problem) => problem,
+                            }
+                        }
+                        // It ended between the look-up and now.
+                        Err(NotOpened::Ended) => Problem::UnknownAddress,
+                        Err(NotOpened::Full) => {
+                            let client = context.client().map_or(connection.client.ip, |client| client.ip);
+                            let most = self.client.max_open_per_circuit;
+                            self.refusals.note(Refusal::CircuitConnections, client, Some(&circuit.key), most);
+                            Problem::CircuitConnections
                         }
                     }
-                    // It ended between the look-up and now.
-                    None => Problem::UnknownAddress,
-                },
+                }
             },
             Found::Api(endpoint) => {
                 let client = context.client().unwrap_or(&connection.client);

@@ -1,0 +1,118 @@
+//! Answers of the edge's own where there is no request that pingora could answer.
+//!
+//! Invariant: this is the only place that writes an answer byte by byte. The client can read it: the connection is not
+//! reset while what it still sends is on its way.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use pingora_core::protocols::Stream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
+
+use super::accept::ServingContext;
+use crate::guard::Rule;
+use crate::refusals::Refusal;
+use crate::reply::{Problem, Reply, wants_html};
+
+/// How long an answer may take to be written.
+const WRITE_TIME: Duration = Duration::from_secs(1);
+
+/// How long the client may go on sending after that: what is not read when a socket closes makes the system reset the
+/// connection, and a reset takes an answer away that has not been read.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// How much it may send meanwhile, a few windows of a slow line.
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// What a head that breaks this rule is counted as.
+pub(super) fn refusal_of(rule: Rule) -> Refusal {
+    if matches!(rule.status(), 414 | 431) { Refusal::HeadTooLarge } else { Refusal::Malformed }
+}
+
+/// Says what is wrong, in the form that `head`, or what there is of it, asks for, and ends the connection.
+pub(super) async fn answer(mut stream: Stream, problem: Problem, head: &[u8], context: &ServingContext) {
+    let reply = problem.reply(wants_page(head));
+    context.metrics.count_request(Some(reply.status.as_u16()));
+    let bytes = write(&reply, head.starts_with(b"HEAD "));
+    // The client has been told, or does not listen.
+    if matches!(timeout(WRITE_TIME, stream.write_all(&bytes)).await, Ok(Ok(()))) {
+        linger(&mut stream).await;
+    }
+}
+
+/// Ends our direction, and waits for the client to end its own.
+pub(super) async fn linger(stream: &mut Stream) {
+    let lingering = async {
+        tokio::io::AsyncWriteExt::shutdown(stream).await?;
+        drain(stream).await;
+        std::io::Result::Ok(())
+    };
+    let _ = timeout(LINGER_TIME, lingering).await;
+}
+
+fn write(reply: &Reply, is_head_only: bool) -> Vec<u8> {
+    let reason = reply.status.canonical_reason().unwrap_or_default();
+    let mut head = String::with_capacity(256 + reply.body.len());
+    // Writing to a string does not fail.
+    let _ = write!(
+        head,
+        "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+         Connection: close\r\n",
+        reply.status.as_u16(),
+        reply.content_type,
+        reply.body.len(),
+    );
+    for (name, value) in &reply.fields {
+        let _ = write!(head, "{name}: {}\r\n", value.to_str().unwrap_or_default());
+    }
+    head.push_str("\r\n");
+    let mut bytes = head.into_bytes();
+    if !is_head_only {
+        bytes.extend_from_slice(&reply.body);
+    }
+    bytes
+}
+
+/// Throws away what the client still sends, to its end or to [`LINGER_BYTES`].
+async fn drain(stream: &mut Stream) {
+    // On the heap: it must not make the future of every connection larger.
+    let mut scratch = vec![0; 4096];
+    let mut left = LINGER_BYTES;
+    while let Ok(1..) = stream.read(&mut scratch).await.inspect(|read| left = left.saturating_sub(*read)) {
+        if left == 0 {
+            return;
+        }
+    }
+}
+
+/// Whether these bytes, which may be no head at all, look like a browser's.
+fn wants_page(head: &[u8]) -> bool {
+    const NAME: &[u8] = b"accept:";
+    let mut lines = head.split(|byte| *byte == b'\n');
+    let accept = lines.find(|line| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)));
+    wants_html(accept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_whole_and_says_that_it_is_the_last() {
+        let reply = Problem::Malformed(Rule::ObsoleteFold).reply(false);
+        let text = String::from_utf8(write(&reply, false)).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{head}");
+        assert!(head.contains("\r\nConnection: close") && head.contains(&format!("Content-Length: {}", body.len())));
+        let retry = String::from_utf8(write(&Problem::ClientConnections.reply(false), true)).expect("text");
+        assert!(retry.contains("retry-after: 5\r\n") && retry.ends_with("\r\n\r\n"), "{retry}");
+    }
+
+    #[test]
+    fn a_page_is_for_whoever_asks_for_one_in_whatever_way() {
+        assert!(wants_page(b"GET / HTTP/1.1\nHost: a\naccept: text/html,*/*\n\n"));
+        assert!(!wants_page(b"GET / HTTP/1.1\r\nAccept: */*\r\n\r\n"));
+        assert!(!wants_page(b"\x16\x03\x01"));
+    }
+}
