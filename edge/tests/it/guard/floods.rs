@@ -20,6 +20,8 @@ struct Flood {
     connections: usize,
     every: Duration,
     deadline: Duration,
+    /// What may be added to the time of a request besides a fifth.
+    slack: Duration,
 }
 
 impl Flood {
@@ -28,28 +30,45 @@ impl Flood {
             // Both ends are in this process.
             let most = (testkit::memory::descriptor_limit().saturating_sub(1_000) / 2) as usize;
             let connections = 10_000.min(most);
-            Self { connections, every: Duration::from_secs(10), deadline: Duration::from_secs(30) }
+            Self {
+                connections,
+                every: Duration::from_secs(10),
+                deadline: Duration::from_secs(30),
+                slack: Duration::from_micros(50),
+            }
         } else {
-            Self { connections: 500, every: Duration::from_millis(500), deadline: Duration::from_secs(6) }
+            // Other tests run beside, and not the same ones for the whole time.
+            Self {
+                connections: 500,
+                every: Duration::from_millis(500),
+                deadline: Duration::from_secs(6),
+                slack: Duration::from_millis(1),
+            }
         }
     }
 }
 
-/// The time of one request, of many one after the other.
-async fn latencies(edge: &TestEdge, count: usize) -> Vec<Duration> {
-    let mut client = RawClient::connect(edge.address).await;
-    let mut times = Vec::with_capacity(count);
-    for _ in 0..count {
-        let began = Instant::now();
-        assert_eq!(client.get("/", "lab.apps.test").await.status, 200);
-        times.push(began.elapsed());
+/// The median time of requests one after the other, for each of many rounds until `must_end`.
+async fn medians(edge: &TestEdge, rounds: usize, must_end: Instant) -> Vec<Duration> {
+    const REQUESTS: usize = 50;
+    let mut medians = Vec::new();
+    while medians.len() < rounds && Instant::now() < must_end {
+        let mut client = RawClient::connect(edge.address).await;
+        let mut times = Vec::with_capacity(REQUESTS);
+        for _ in 0..REQUESTS {
+            let began = Instant::now();
+            assert_eq!(client.get("/", "lab.apps.test").await.status, 200);
+            times.push(began.elapsed());
+        }
+        times.sort_unstable();
+        medians.push(times[REQUESTS / 2]);
     }
-    times
+    medians
 }
 
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
+/// The quietest round: whatever else the machine does only adds to it, on either side.
+fn quietest(medians: &[Duration]) -> Duration {
+    medians.iter().copied().min().expect("a round")
 }
 
 /// Sends a byte of a head now and then, and waits for the end; how long that took and what came before it.
@@ -71,17 +90,14 @@ async fn drip(mut socket: TcpStream, every: Duration) -> (Duration, Vec<u8>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heads_that_come_byte_by_byte_do_not_slow_others_down_and_end_in_time() {
-    const ROUNDS: usize = 9;
-    const REQUESTS: usize = 100;
-    let Flood { connections, every, deadline } = Flood::of_environment();
+    const ROUNDS: usize = 40;
+    let Flood { connections, every, deadline, slack } = Flood::of_environment();
     let edge = TestEdge::start_with(|config| config.client.head = deadline).await;
     let origin = Origin::start("lab").await;
     edge.serve(&by_host("lab", vec![origin.target()])).await;
-    latencies(&edge, REQUESTS).await;
-    let mut alone: Vec<Duration> = Vec::new();
-    for _ in 0..ROUNDS {
-        alone.extend(latencies(&edge, REQUESTS).await);
-    }
+    let far = Instant::now() + Duration::from_secs(120);
+    medians(&edge, 2, far).await;
+    let mut alone = medians(&edge, ROUNDS, far).await;
 
     let began = Instant::now();
     let mut dripping = tokio::task::JoinSet::new();
@@ -91,10 +107,7 @@ async fn heads_that_come_byte_by_byte_do_not_slow_others_down_and_end_in_time() 
         dripping.spawn(drip(connect_from(&from, edge.address).await, every));
     }
     let opened = began.elapsed();
-    let mut beside: Vec<Duration> = Vec::new();
-    while beside.len() < ROUNDS * REQUESTS && began.elapsed() < deadline {
-        beside.extend(latencies(&edge, REQUESTS).await);
-    }
+    let beside = medians(&edge, usize::MAX, began + deadline.mul_f64(0.9)).await;
     let still_open = dripping.len();
     let mut last = Duration::ZERO;
     let mut answered = 0;
@@ -104,10 +117,8 @@ async fn heads_that_come_byte_by_byte_do_not_slow_others_down_and_end_in_time() 
         answered += usize::from(answer.starts_with(b"HTTP/1.1 408 "));
     }
     // The same again without the flood, so that a machine that became busy meanwhile shows on both sides.
-    for _ in 0..ROUNDS {
-        alone.extend(latencies(&edge, REQUESTS).await);
-    }
-    let (alone, beside) = (median(&mut alone), median(&mut beside));
+    alone.extend(medians(&edge, ROUNDS, far).await);
+    let (alone, beside) = (quietest(&alone), quietest(&beside));
     println!(
         "{connections} slow heads (limit of descriptors {}), a byte each {every:?}: opened in {opened:?}, {still_open} open \
          at the end of the measurement; median alone {alone:?}, beside them {beside:?}; the last ended after {last:?} of \
@@ -116,7 +127,7 @@ async fn heads_that_come_byte_by_byte_do_not_slow_others_down_and_end_in_time() 
     );
     assert_eq!(answered, connections);
     assert!(last < deadline + every + Duration::from_secs(5), "{last:?}");
-    let allowed = alone.mul_f64(1.2) + Duration::from_micros(300);
+    let allowed = alone.mul_f64(1.2) + slack;
     assert!(beside <= allowed, "{beside:?} beside a flood, {alone:?} alone");
     assert_eq!(edge.metric("appproxy_edge_refusals_total{reason=\"head_timeout\"}").await, connections as f64);
     edge.wait_for_no_connection().await;
