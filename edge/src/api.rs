@@ -22,6 +22,7 @@ use crate::keys::WorkerKeys;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::reply::{Problem, Reply};
+use crate::request_id::RequestId;
 use crate::snapshot::Journal;
 use crate::sync::Position;
 use query::SyncQuery;
@@ -74,6 +75,8 @@ pub(crate) enum Endpoint {
 pub(crate) struct Question<'a> {
     /// What is asked.
     pub(crate) endpoint: Endpoint,
+    /// What the request is called.
+    pub(crate) id: &'a RequestId,
     /// How.
     pub(crate) method: &'a Method,
     /// The query, without its question mark.
@@ -142,24 +145,24 @@ impl Api {
     /// The answer; only `/v2/sync` takes its time.
     pub(crate) async fn answer(&self, question: Question<'_>) -> Reply {
         if !matches!(*question.method, Method::GET | Method::HEAD) {
-            return Problem::MethodNotAllowed.reply(false);
+            return Problem::MethodNotAllowed.reply(false, question.id);
         }
         match question.endpoint {
             Endpoint::Live => Reply::json(StatusCode::OK, &json!({"status": "alive"})),
             Endpoint::Ready => self.ready(),
             Endpoint::Metrics | Endpoint::Status if !self.is_allowed(question.client) => {
-                Problem::AddressNotAllowed.reply(false)
+                Problem::AddressNotAllowed.reply(false, question.id)
             }
-            Endpoint::Metrics => self.metrics(),
+            Endpoint::Metrics => self.metrics(question.id),
             Endpoint::Status => self.status(),
             // No listener of an edge ends TLS yet, so the question came in the open whoever asks.
-            Endpoint::Sync if self.requires_tls => Problem::TlsRequired.reply(false),
+            Endpoint::Sync if self.requires_tls => Problem::TlsRequired.reply(false, question.id),
             Endpoint::Sync if !key::is_in(&self.keys, question.authorization, question.token) => {
-                Problem::Unauthorized.reply(false)
+                Problem::Unauthorized.reply(false, question.id)
             }
             Endpoint::Sync => match SyncQuery::parse(question.query) {
                 Ok(query) => self.sync(query).await,
-                Err(()) => Problem::InvalidQuery.reply(false),
+                Err(()) => Problem::InvalidQuery.reply(false, question.id),
             },
         }
     }
@@ -188,7 +191,7 @@ impl Api {
         Reply::json(status, &answer)
     }
 
-    fn metrics(&self) -> Reply {
+    fn metrics(&self, id: &RequestId) -> Reply {
         let age_s = self.freshness.age().as_secs();
         self.metrics.registry_confirmed_age.set(i64::try_from(age_s).unwrap_or(i64::MAX));
         match self.metrics.text() {
@@ -201,7 +204,7 @@ impl Api {
             },
             Err(error) => {
                 tracing::error!(%error, "the metrics cannot be written");
-                Problem::Internal.reply(false)
+                Problem::Internal.reply(false, id)
             }
         }
     }

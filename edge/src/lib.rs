@@ -31,6 +31,7 @@
 //! | `registration` | register, heartbeat and leave at the coordinator |
 //! | `presence` | the edge's own key in the registry |
 //! | `rate` | how many requests a circuit takes, and how many bytes it carries |
+//! | `reply`, `request_id` | the edge's own answers; what each request is called |
 //! | `refusals` | what is turned away, counted and logged |
 //! | `memory` | how near the memory ceiling is, and what is done about it |
 //! | `metrics` | counters; `metrics.txt` lists them |
@@ -69,6 +70,7 @@ mod rate;
 mod refusals;
 mod registration;
 mod reply;
+mod request_id;
 mod run;
 pub mod settings;
 mod snapshot;

@@ -12,6 +12,7 @@ use std::time::Instant;
 use entities::ids::CircuitKey;
 
 use crate::metrics::Metrics;
+use crate::request_id::RequestId;
 
 /// Lines of the log for each reason and second.
 const LINES_PER_SECOND: u64 = 5;
@@ -111,6 +112,29 @@ impl Refusals {
         circuit: Option<&CircuitKey>,
         detail: impl fmt::Display,
     ) {
+        self.note_as(refusal, client, circuit, None, &detail);
+    }
+
+    /// The same of a request with a name.
+    pub(crate) fn note_request(
+        &self,
+        refusal: Refusal,
+        client: IpAddr,
+        circuit: Option<&CircuitKey>,
+        request: &RequestId,
+        detail: impl fmt::Display,
+    ) {
+        self.note_as(refusal, client, circuit, Some(request), &detail);
+    }
+
+    fn note_as(
+        &self,
+        refusal: Refusal,
+        client: IpAddr,
+        circuit: Option<&CircuitKey>,
+        request: Option<&RequestId>,
+        detail: &dyn fmt::Display,
+    ) {
         self.metrics.count_refusal(refusal);
         let second = self.began.elapsed().as_secs();
         let Some(left_out) = self.samples.get(refusal as usize).and_then(|sample| sample.take_line(second)) else {
@@ -118,9 +142,10 @@ impl Refusals {
         };
         tracing::info!(
             reason = refusal.as_str(),
+            request = request.map(tracing::field::display),
             %client,
             key = circuit.map(CircuitKey::as_str),
-            %detail,
+            detail = %detail,
             left_out,
             fault = "client",
             "turned away"

@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode};
 
 use crate::guard::Rule;
 use crate::memory;
+use crate::request_id::RequestId;
 
 /// When to ask again for an application that is starting.
 const STARTING_RETRY_S: u16 = 2;
@@ -242,14 +243,20 @@ impl Problem {
         }
     }
 
-    /// The answer as a page for people, or as `application/problem+json` (RFC 9457).
-    pub(crate) fn reply(self, wants_html: bool) -> Reply {
+    /// Its status.
+    pub(crate) fn status(self) -> StatusCode {
+        self.parts().0
+    }
+
+    /// The answer to the request `id` as a page for people, or as `application/problem+json` (RFC 9457).
+    pub(crate) fn reply(self, wants_html: bool, id: &RequestId) -> Reply {
         let (status, code, title, detail) = self.parts();
         let (content_type, body) = if wants_html {
-            ("text/html; charset=utf-8", page(status, title, detail, self.refreshes_after_s()))
+            ("text/html; charset=utf-8", page(status, title, detail, self.refreshes_after_s(), id))
         } else {
             let problem = serde_json::json!({
                 "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail, "code": code,
+                "request_id": id.to_string(),
             });
             ("application/problem+json", problem.to_string())
         };
@@ -373,7 +380,10 @@ pub(crate) fn is_grpc(content_type: Option<&[u8]>) -> bool {
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-fn page(status: StatusCode, title: &str, detail: &str, refreshes_after_s: Option<u16>) -> String {
+fn page(status: StatusCode, title: &str, detail: &str, refreshes_after_s: Option<u16>, id: &RequestId) -> String {
+    let id = id.to_string();
+    // The only text that does not come from this program.
+    let id: String = id.chars().filter(|letter| !"<>&\"'".contains(*letter)).collect();
     let code = status.as_u16();
     let refresh = refreshes_after_s
         .map_or_else(String::new, |seconds| format!("<meta http-equiv=\"refresh\" content=\"{seconds}\">"));
@@ -382,7 +392,7 @@ fn page(status: StatusCode, title: &str, detail: &str, refreshes_after_s: Option
          {refresh}<meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title><style>\
          body{{font:16px/1.5 system-ui,sans-serif;margin:20vh auto 0;max-width:32rem;padding:0 1rem;color:#222}}\
          h1{{font-size:1.4rem}}p{{color:#555}}small{{color:#888}}</style></head>\
-         <body><h1>{title}</h1><p>{detail}</p><small>{code}</small></body></html>\n"
+         <body><h1>{title}</h1><p>{detail}</p><small>{code} · request {id}</small></body></html>\n"
     )
 }
 
@@ -395,9 +405,10 @@ mod tests {
         assert!(wants_html(Some(b"text/html,application/xhtml+xml;q=0.9")));
         assert!(!wants_html(Some(b"application/json")));
         assert!(!wants_html(None));
-        let page = Problem::NoTarget.reply(true);
+        let page = Problem::NoTarget.reply(true, &RequestId::next());
         assert!(page.content_type.starts_with("text/html"));
-        let problem: serde_json::Value = serde_json::from_slice(&Problem::NoTarget.reply(false).body).expect("JSON");
+        let problem: serde_json::Value =
+            serde_json::from_slice(&Problem::NoTarget.reply(false, &RequestId::next()).body).expect("JSON");
         assert_eq!(problem["status"], 503);
         assert_eq!(problem["code"], "no_target");
         assert_eq!(problem["type"], "about:blank");
@@ -437,8 +448,12 @@ mod tests {
     #[test]
     fn every_rule_is_answered_with_its_own_status() {
         for rule in Rule::ALL {
-            assert_eq!(Problem::Malformed(rule).reply(false).status.as_u16(), rule.status(), "{rule}");
-            assert!(Problem::Malformed(rule).reply(true).must_close);
+            assert_eq!(
+                Problem::Malformed(rule).reply(false, &RequestId::next()).status.as_u16(),
+                rule.status(),
+                "{rule}"
+            );
+            assert!(Problem::Malformed(rule).reply(true, &RequestId::next()).must_close);
         }
     }
 

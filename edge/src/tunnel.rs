@@ -1,7 +1,7 @@
 //! Upgraded connections (RFC 9110 §7.8): a WebSocket, or whatever else a client and a target agree on.
 //!
-//! Invariant: a tunnel begins only after the target's own `101`, whose head reaches the client byte for byte; after it
-//! nothing of what passes is interpreted.
+//! Invariant: a tunnel begins only after the target's own `101`, whose head reaches the client as it was written, with one
+//! field more, the request's name; after it nothing of what passes is interpreted.
 
 mod handshake;
 

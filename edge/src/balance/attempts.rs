@@ -14,6 +14,7 @@ use super::mask::Mask;
 use super::{Balancer, Hold, TargetPeer};
 use crate::address::AddressError;
 use crate::metrics::{Metrics, Retry, TargetFault};
+use crate::request_id::RequestId;
 
 /// How long after its first attempt a request may begin another one: a client that has waited so long learns that it did not
 /// work rather than wait for more.
@@ -22,6 +23,8 @@ const RETRY_TIME: Duration = Duration::from_secs(10);
 /// What has been tried.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
+    /// The request, for logs; byte streams have none.
+    id: Option<RequestId>,
     made: u8,
     /// Targets without an untried address.
     tried: Mask,
@@ -70,6 +73,11 @@ pub(crate) enum BrokenOff {
 // === impl Attempts ===
 
 impl Attempts {
+    /// Nothing has been tried for this request.
+    pub(crate) fn of(id: RequestId) -> Self {
+        Self { id: Some(id), ..Self::default() }
+    }
+
     /// Prefers the target that the client was with before.
     pub(crate) fn prefer(&mut self, index: Option<usize>) {
         self.preferred = index;
@@ -138,6 +146,7 @@ impl Attempts {
                     };
                     metrics.count_target_fault(fault);
                     tracing::warn!(
+                        request = self.id.as_ref().map(tracing::field::display),
                         %key, target = %target.target(), %error, fault = "target", "there is no way to a target"
                     );
                 }
@@ -252,6 +261,7 @@ impl Attempts {
         what: &'static str,
     ) {
         tracing::warn!(
+            request = self.id.as_ref().map(tracing::field::display),
             %key,
             target = target.map(|target| tracing::field::display(target.target())),
             fault = "target",

@@ -35,6 +35,7 @@ use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::refusals::{Refusal, Refusals};
 use crate::reply::Problem;
+use crate::request_id::RequestId;
 
 /// Bytes buffered on the way to a client before they go out, a TCP segment.
 const WRITE_BUFFER_BYTES: usize = 1460;
@@ -126,16 +127,18 @@ impl PortApp {
             Entrance::Traffic => "traffic".to_owned(),
             Entrance::Port(port) => port.to_string(),
         };
-        self.context.refusals.note(Refusal::ClientConnections, connection.client.ip, None, entrance);
+        let id = RequestId::next();
+        let ip = connection.client.ip;
+        self.context.refusals.note_request(Refusal::ClientConnections, ip, None, &id, entrance);
         // Whoever has opened too many may open many more: most of those hear nothing.
         let Ok(_permit) = self.context.answering.try_acquire() else { return };
         if !self.proxy.has_http2(self.entrance) {
-            return refuse::answer(stream, Problem::ClientConnections, &[], &self.context).await;
+            return refuse::answer(stream, Problem::ClientConnections, &[], &id, &self.context).await;
         }
         match http2::first_bytes(stream).await {
             Some(FirstBytes::Http2(stream)) => http2::turn_away(stream).await,
             Some(FirstBytes::Other(stream)) => {
-                refuse::answer(stream, Problem::ClientConnections, &[], &self.context).await;
+                refuse::answer(stream, Problem::ClientConnections, &[], &id, &self.context).await;
             }
             None => {}
         }

@@ -24,6 +24,7 @@ use crate::guard::{Judged, Rule, judge_http1, judge_start};
 use crate::head::{HeadError, Message, read_head, read_some};
 use crate::refusals::Refusal;
 use crate::reply::Problem;
+use crate::request_id::RequestId;
 use crate::tunnel::Switched;
 
 /// How long content that its target did not want may still come, before the connection ends instead.
@@ -158,9 +159,10 @@ async fn refuse_fault(stream: Stream, fault: &Fault, head: &[u8], connection: &C
         Problem::Malformed(rule) => refuse::refusal_of(rule),
         _ => Refusal::Malformed,
     };
+    let id = RequestId::next();
     match problem {
-        Problem::Malformed(rule) => context.refusals.note(refusal, connection.client.ip, None, rule),
-        _ => context.refusals.note(refusal, connection.client.ip, None, fault),
+        Problem::Malformed(rule) => context.refusals.note_request(refusal, connection.client.ip, None, &id, rule),
+        _ => context.refusals.note_request(refusal, connection.client.ip, None, &id, fault),
     }
-    refuse::answer(stream, problem, head, context).await;
+    refuse::answer(stream, problem, head, &id, context).await;
 }

@@ -14,6 +14,7 @@ use super::accept::ServingContext;
 use crate::guard::Rule;
 use crate::refusals::Refusal;
 use crate::reply::{Problem, Reply, wants_html};
+use crate::request_id::{REQUEST_ID, RequestId};
 
 /// How long an answer may take to be written.
 const WRITE_TIME: Duration = Duration::from_secs(1);
@@ -31,10 +32,16 @@ pub(super) fn refusal_of(rule: Rule) -> Refusal {
 }
 
 /// Says what is wrong, in the form that `head`, or what there is of it, asks for, and ends the connection.
-pub(super) async fn answer(mut stream: Stream, problem: Problem, head: &[u8], context: &ServingContext) {
-    let reply = problem.reply(wants_page(head));
+pub(super) async fn answer(
+    mut stream: Stream,
+    problem: Problem,
+    head: &[u8],
+    id: &RequestId,
+    context: &ServingContext,
+) {
+    let reply = problem.reply(wants_page(head), id);
     context.metrics.count_request(Some(reply.status.as_u16()));
-    let bytes = write(&reply, head.starts_with(b"HEAD "));
+    let bytes = write(&reply, id, head.starts_with(b"HEAD "));
     // The client has been told, or does not listen.
     if matches!(timeout(WRITE_TIME, stream.write_all(&bytes)).await, Ok(Ok(()))) {
         linger(&mut stream).await;
@@ -51,14 +58,14 @@ pub(super) async fn linger(stream: &mut Stream) {
     let _ = timeout(LINGER_TIME, lingering).await;
 }
 
-fn write(reply: &Reply, is_head_only: bool) -> Vec<u8> {
+fn write(reply: &Reply, id: &RequestId, is_head_only: bool) -> Vec<u8> {
     let reason = reply.status.canonical_reason().unwrap_or_default();
     let mut head = String::with_capacity(256 + reply.body.len());
     // Writing to a string does not fail.
     let _ = write!(
         head,
         "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
-         Connection: close\r\n",
+         {REQUEST_ID}: {id}\r\nConnection: close\r\n",
         reply.status.as_u16(),
         reply.content_type,
         reply.body.len(),
@@ -100,12 +107,15 @@ mod tests {
 
     #[test]
     fn an_answer_is_whole_and_says_that_it_is_the_last() {
-        let reply = Problem::Malformed(Rule::ObsoleteFold).reply(false);
-        let text = String::from_utf8(write(&reply, false)).expect("text");
+        let id = RequestId::next();
+        let reply = Problem::Malformed(Rule::ObsoleteFold).reply(false, &id);
+        let text = String::from_utf8(write(&reply, &id, false)).expect("text");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
         assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{head}");
         assert!(head.contains("\r\nConnection: close") && head.contains(&format!("Content-Length: {}", body.len())));
-        let retry = String::from_utf8(write(&Problem::ClientConnections.reply(false), true)).expect("text");
+        assert!(head.contains(&format!("\r\nx-request-id: {id}\r\n")) && body.contains(&id.to_string()), "{text}");
+        let retry = write(&Problem::ClientConnections.reply(false, &id), &id, true);
+        let retry = String::from_utf8(retry).expect("text");
         assert!(retry.contains("retry-after: 5\r\n") && retry.ends_with("\r\n\r\n"), "{retry}");
     }
 

@@ -37,6 +37,16 @@ impl WebSocket {
         Self::open_request(address, request).await
     }
 
+    /// The same with a bearer token.
+    ///
+    /// # Errors
+    /// What the other side answered instead.
+    pub async fn open_with_token(address: SocketAddr, host: &str, path: &str, token: &str) -> Result<Self, Error> {
+        let mut request = format!("ws://{host}{path}").into_client_request()?;
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().expect("a field value"));
+        Self::open_request(address, request).await
+    }
+
     async fn open_request(address: SocketAddr, request: Request) -> Result<Self, Error> {
         let stream = TcpStream::connect(address).await?;
         let (socket, _) = tokio_tungstenite::client_async(request, stream).await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use entities::circuit::Circuit;
 use entities::ids::{Epoch, InstallationId};
 use entities::registry::memory::MemoryRegistry;
+use entities::token::{Claims, SigningKey, TokenKind};
 use serde_json::Value;
 use testkit::origin::Origin;
 use testkit::ports::free_port;
@@ -239,9 +240,18 @@ async fn circuits_that_nobody_confirms_take_no_new_requests_and_keep_what_is_ope
     for circuit in [&private, &bound, &by_host("public", vec![origin.target()])] {
         edge.serve(circuit).await;
     }
-    let mut socket = WebSocket::open(edge.address, "private.apps.test", "/ws").await.expect("upgraded");
+    let key = SigningKey::from_seed([1; 32]);
+    edge.accept_key(&key).await;
+    let claims = Claims::of(TokenKind::Bearer, &private, i64::MAX);
+    let token = key.sign(TokenKind::Bearer, &claims).expect("signs");
+    let host = "private.apps.test";
+    let opened = WebSocket::open_with_token(edge.address, host, "/ws", &token).await;
+    let mut socket = opened.expect("upgraded");
+    // Whoever shows nothing is told to, as long as the circuit is confirmed.
+    let status = async || edge.get(host, "/").await.status().as_u16();
+    assert_eq!(status().await, 401);
     edge.line.take_away();
-    wait_until("the limit", async || !is_served(&edge, "private").await).await;
+    wait_until("the limit", async || status().await == 503).await;
     let response = edge.get("private.apps.test", "/").await;
     assert_eq!((response.status().as_u16(), &response.headers()["retry-after"] == "30"), (503, true));
     let problem: Value = response.json().await.expect("a problem");
@@ -251,7 +261,7 @@ async fn circuits_that_nobody_confirms_take_no_new_requests_and_keep_what_is_ope
     assert!(at_port.text().await.expect("text").contains("unconfirmed"));
     assert_eq!(socket.echo("over the limit").await.as_deref(), Some("over the limit"));
     edge.line.bring_back();
-    wait_until("the circuit again", async || is_served(&edge, "private").await).await;
+    wait_until("the circuit again", async || status().await == 401).await;
     wait_fresh(&edge).await;
     assert_eq!(socket.echo("and back").await.as_deref(), Some("and back"));
 }

@@ -31,6 +31,7 @@ mod ports;
 mod presence;
 mod rates;
 mod registration;
+mod request_ids;
 mod retries;
 mod routing;
 mod shutdown;

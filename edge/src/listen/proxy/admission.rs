@@ -18,6 +18,7 @@ use crate::access::{Denial, Pass, RESERVED_PATH, Rules, TICKET_PATH, login_locat
 use crate::circuit::LiveCircuit;
 use crate::refusals::Refusal;
 use crate::reply::{Problem, Reply};
+use crate::request_id::RequestId;
 
 /// What becomes of a request.
 pub(super) enum Admission {
@@ -35,6 +36,7 @@ struct Way<'a> {
     is_hidden: bool,
     scheme: Scheme,
     host: Option<Cow<'a, HeaderValue>>,
+    id: &'a RequestId,
 }
 
 // === impl Way ===
@@ -48,6 +50,7 @@ impl<'a> Way<'a> {
             is_hidden: client.is_none_or(|client| client.is_hidden),
             scheme: told.and_then(|told| told.scheme).unwrap_or(circuit.way_in.scheme),
             host: host.or_else(|| asked_host(request)),
+            id: &context.id,
         }
     }
 
@@ -88,7 +91,7 @@ impl EdgeProxy {
             Denial::BadCredential(_) => (Refusal::BadCredential, Problem::CredentialRejected),
             Denial::CrossOrigin => (Refusal::CrossOrigin, Problem::CrossOrigin),
         };
-        self.refusals.note(refusal, way.ip, Some(&circuit.key), denial);
+        self.refusals.note_request(refusal, way.ip, Some(&circuit.key), way.id, denial);
         let may_log_in = matches!(denial, Denial::NoCredential | Denial::BadCredential(_));
         match login_location(circuit, rules, request).filter(|_| may_log_in) {
             Some(location) => Admission::Answer(Box::new(Reply::see_other(location))),
@@ -118,7 +121,8 @@ impl EdgeProxy {
                 Admission::Answer(Box::new(answer))
             }
             Err(error) => {
-                self.refusals.note(Refusal::BadCredential, way.ip, Some(&circuit.key), format_args!("ticket: {error}"));
+                let detail = format_args!("ticket: {error}");
+                self.refusals.note_request(Refusal::BadCredential, way.ip, Some(&circuit.key), way.id, detail);
                 Admission::Refused(Problem::TicketRejected)
             }
         }

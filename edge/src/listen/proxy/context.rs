@@ -21,6 +21,7 @@ use crate::circuit::{Busy, Client, Connection, LiveCircuit, OpenRequest};
 use crate::client::Origin;
 use crate::guard::Pace;
 use crate::rate::{Booking, Way};
+use crate::request_id::RequestId;
 
 tokio::task_local! {
     /// The connection that this task serves: all requests of an HTTP/1 connection run in its task, each stream of an
@@ -30,6 +31,8 @@ tokio::task_local! {
 
 /// One request.
 pub(crate) struct RequestContext {
+    /// What it is called.
+    pub(super) id: RequestId,
     /// Set once the circuit is found; dropped before the connection is idle again.
     pub(super) circuit: Option<(Arc<LiveCircuit>, OpenRequest)>,
     /// What opened the circuit.
@@ -69,10 +72,12 @@ impl RequestContext {
     pub(super) fn begin() -> Self {
         let connection = CONNECTION.try_with(Arc::clone).ok().map(Busy::begin);
         let came = tracing::enabled!(tracing::Level::DEBUG).then(Instant::now);
+        let id = RequestId::next();
         Self {
+            attempts: Attempts::of(id.clone()),
+            id,
             circuit: None,
             pass: Pass::Free,
-            attempts: Attempts::default(),
             connection,
             tunnel: None,
             told: None,
@@ -104,6 +109,12 @@ impl RequestContext {
     /// What a trusted proxy says; nothing if the peer is none.
     pub(super) fn told(&self) -> Option<&Told> {
         self.told.as_deref()
+    }
+
+    /// A trusted proxy calls the request so.
+    pub(super) fn rename(&mut self, id: RequestId) {
+        self.attempts = Attempts::of(id.clone());
+        self.id = id;
     }
 
     /// A trusted proxy says this about the request.
@@ -179,6 +190,7 @@ impl RequestContext {
         let tunnel = self.tunnel.as_ref();
         let circuit = self.circuit().or(tunnel.map(|(circuit, _)| circuit.as_ref()));
         tracing::debug!(
+            request = %self.id,
             method = %request.method,
             path = request.uri.path(),
             key = circuit.map(|circuit| circuit.key.as_str()),

@@ -37,11 +37,11 @@ impl EdgeProxy {
             if reply::has_begun(session) {
                 // Over HTTP/1 the connection ends before the answer does; over HTTP/2 the stream says why it ends.
                 session.as_downstream_mut().shutdown_with_reason(reason(error));
-            } else if let Err(failed) = reply::send_problem(session, problem, false).await {
+            } else if let Err(failed) = reply::send_problem(session, problem, false, &context.id).await {
                 tracing::debug!(error = %failed, "the client went before it was answered");
             }
         }
-        let error_code = problem.map_or(0, |problem| problem.reply(false).status.as_u16());
+        let error_code = problem.map_or(0, |problem| problem.status().as_u16());
         FailToProxy { error_code, can_reuse_downstream: false }
     }
 
@@ -54,7 +54,7 @@ impl EdgeProxy {
                 Some(self.judge_target(error, context))
             }
             ErrorSource::Downstream => {
-                tracing::debug!(%error, fault = "client", "the client broke off or sent what is not HTTP");
+                tracing::debug!(request = %context.id, %error, fault = "client", "the client broke off or sent what is not HTTP");
                 self.note_client(error, context);
                 if *error.etype() == ErrorType::ReadTimedout {
                     return Some(Problem::BodyTimeout);
@@ -70,7 +70,7 @@ impl EdgeProxy {
             }
             ErrorSource::Upstream | ErrorSource::Internal | ErrorSource::Unset => {
                 let key = context.circuit().map(|circuit| circuit.key.as_str());
-                tracing::error!(key, %error, fault = "edge", "a request failed");
+                tracing::error!(request = %context.id, key, %error, fault = "edge", "a request failed");
                 Some(Problem::Internal)
             }
         }
@@ -86,7 +86,7 @@ impl EdgeProxy {
             _ => (Refusal::Malformed, "content"),
         };
         let key = context.circuit().map(|circuit| &circuit.key);
-        self.refusals.note(refusal, client.ip, key, what);
+        self.refusals.note_request(refusal, client.ip, key, &context.id, what);
     }
 
     /// Ends a request whose content comes too slowly, unless its target has begun to answer. Streams of HTTP/2 are not
@@ -125,7 +125,7 @@ impl EdgeProxy {
         let fault = if is_timeout { TargetFault::Timeout } else { TargetFault::Broken };
         self.metrics.count_target_fault(fault);
         let key = context.circuit().map(|circuit| circuit.key.as_str());
-        tracing::warn!(key, %error, fault = "target", reason = fault.as_str(), "target broke off");
+        tracing::warn!(request = %context.id, key, %error, fault = "target", reason = fault.as_str(), "target broke off");
         if is_timeout { Problem::TargetTimeout } else { Problem::TargetUnreachable }
     }
 }

@@ -22,6 +22,7 @@ use pingora_proxy::Session;
 use super::context::RequestContext;
 use crate::access::remove_credentials;
 use crate::circuit::{Client, Edits};
+use crate::request_id::REQUEST_ID;
 
 /// Fields that say where a request came from. They are the proxy's to set.
 const CLAIMS: [&str; 5] = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-real-ip"];
@@ -56,6 +57,7 @@ pub(super) fn edit_request(session: &Session, request: &mut RequestHeader, conte
     let host = told.and_then(|told| told.host.as_ref()).map(Cow::Borrowed).or_else(|| asked.clone());
     let scheme = told.and_then(|told| told.scheme);
     let port = told.and_then(|told| told.port).or_else(|| Some(port_of(host.as_deref(), scheme?)));
+    request.insert_header(REQUEST_ID, context.id.value())?;
     request.insert_header("X-Forwarded-For", client.ip_value.clone())?;
     let scheme_value = scheme.map(|scheme| HeaderValue::from_static(scheme.as_str()));
     request.insert_header("X-Forwarded-Proto", scheme_value.unwrap_or_else(|| circuit.way_in.scheme_value.clone()))?;

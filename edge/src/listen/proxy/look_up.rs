@@ -22,6 +22,7 @@ use crate::circuit::{Client, Entrance, LiveCircuit, NotOpened};
 use crate::guard::Rule;
 use crate::refusals::Refusal;
 use crate::reply::{Problem, Reply};
+use crate::request_id::RequestId;
 
 /// What a request is for.
 enum Found {
@@ -36,21 +37,24 @@ impl EdgeProxy {
     /// The first phase: `true` if the request has been answered here.
     pub(super) async fn look_up(&self, session: &mut Session, context: &mut RequestContext) -> Result<bool> {
         let Some(busy) = &context.connection else {
-            reply::send_problem(session, Problem::Internal, false).await?;
+            reply::send_problem(session, Problem::Internal, false, &context.id).await?;
             return Ok(true);
         };
         let connection = Arc::clone(&busy.connection);
         // Noted when the stream began; a head of HTTP/1 has been judged before it was one.
         if let Some(rule) = session.req_header().extensions.get::<Rule>().copied() {
-            reply::send_problem(session, Problem::Malformed(rule), false).await?;
+            reply::send_problem(session, Problem::Malformed(rule), false, &context.id).await?;
             return Ok(true);
         }
         if connection.client.is_trusted_proxy {
+            if let Some(id) = RequestId::told(&session.req_header().headers) {
+                context.rename(id);
+            }
             match self.peers.origin(connection.client.ip, &session.req_header().headers) {
                 Ok(origin) => context.note_origin(&connection.client, origin),
                 Err(error) => {
-                    self.refusals.note(Refusal::Malformed, connection.client.ip, None, error);
-                    reply::send_problem(session, Problem::AmbiguousClient, false).await?;
+                    self.refusals.note_request(Refusal::Malformed, connection.client.ip, None, &context.id, error);
+                    reply::send_problem(session, Problem::AmbiguousClient, false, &context.id).await?;
                     return Ok(true);
                 }
             }
@@ -59,13 +63,19 @@ impl EdgeProxy {
         let problem = match self.find(session.req_header(), connection.entrance) {
             Found::Circuit(circuit) if connection.is_shed => {
                 let client = context.client().map_or(connection.client.ip, |client| client.ip);
-                self.refusals.note(Refusal::Memory, client, Some(&circuit.key), "no memory for another connection");
+                self.refusals.note_request(
+                    Refusal::Memory,
+                    client,
+                    Some(&circuit.key),
+                    &context.id,
+                    "no memory for another connection",
+                );
                 Problem::Overloaded
             }
             Found::Circuit(circuit) if self.freshness.has_lapsed(circuit.is_public) => Problem::Unconfirmed,
             Found::Circuit(circuit) => match self.admit(session.req_header(), context, &circuit) {
                 Admission::Answer(answer) => {
-                    reply::send(session, *answer).await?;
+                    reply::send(session, *answer, &context.id).await?;
                     return Ok(true);
                 }
                 Admission::Refused(problem) => problem,
@@ -87,7 +97,13 @@ impl EdgeProxy {
                         Err(NotOpened::Full) => {
                             let client = context.client().map_or(connection.client.ip, |client| client.ip);
                             let most = self.client.max_open_per_circuit;
-                            self.refusals.note(Refusal::CircuitConnections, client, Some(&circuit.key), most);
+                            self.refusals.note_request(
+                                Refusal::CircuitConnections,
+                                client,
+                                Some(&circuit.key),
+                                &context.id,
+                                most,
+                            );
                             Problem::CircuitConnections
                         }
                     }
@@ -96,14 +112,15 @@ impl EdgeProxy {
             Found::Api(endpoint) => {
                 let client = context.client().unwrap_or(&connection.client);
                 // Boxed: a wait for half a minute must not make the future of every request larger.
-                let answer = Box::pin(self.ask(session.req_header(), endpoint, client)).await;
-                reply::send(session, if connection.is_ending() { answer.closing() } else { answer }).await?;
+                let answer = Box::pin(self.ask(session.req_header(), endpoint, client, &context.id)).await;
+                reply::send(session, if connection.is_ending() { answer.closing() } else { answer }, &context.id)
+                    .await?;
                 return Ok(true);
             }
             Found::Nothing(problem) => problem,
         };
         let has_own_port = matches!(connection.entrance, Entrance::Port(_)) && problem == Problem::UnknownAddress;
-        reply::send_problem(session, problem, has_own_port || connection.is_ending()).await?;
+        reply::send_problem(session, problem, has_own_port || connection.is_ending(), &context.id).await?;
         Ok(true)
     }
 
@@ -111,7 +128,7 @@ impl EdgeProxy {
     fn over_rate(&self, circuit: &LiveCircuit, context: &RequestContext) -> Option<Problem> {
         let (limiter, client) = (circuit.rate.as_ref()?, context.client()?);
         let wait = limiter.take(client.ip).err()?;
-        self.refusals.note(Refusal::RateLimit, client.ip, Some(&circuit.key), wait);
+        self.refusals.note_request(Refusal::RateLimit, client.ip, Some(&circuit.key), &context.id, wait);
         Some(Problem::TooManyRequests { retry_after_s: wait.seconds() })
     }
 
@@ -142,10 +159,11 @@ impl EdgeProxy {
         }
     }
 
-    async fn ask(&self, request: &RequestHeader, endpoint: Endpoint, client: &Client) -> Reply {
+    async fn ask(&self, request: &RequestHeader, endpoint: Endpoint, client: &Client, id: &RequestId) -> Reply {
         let field = |name: &http::HeaderName| request.headers.get(name).map(http::HeaderValue::as_bytes);
         let question = Question {
             endpoint,
+            id,
             method: &request.method,
             query: request.uri.query().unwrap_or_default(),
             client,

@@ -11,6 +11,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use crate::reply::{Problem, Reply, is_grpc, wants_html};
+use crate::request_id::{REQUEST_ID, RequestId};
 
 /// Whether an answer has been begun.
 pub(super) fn has_begun(session: &Session) -> bool {
@@ -18,17 +19,22 @@ pub(super) fn has_begun(session: &Session) -> bool {
 }
 
 /// Says what is wrong in the way that the client understands, unless an answer has been begun already.
-pub(super) async fn send_problem(session: &mut Session, problem: Problem, must_close: bool) -> Result<()> {
+pub(super) async fn send_problem(
+    session: &mut Session,
+    problem: Problem,
+    must_close: bool,
+    id: &RequestId,
+) -> Result<()> {
     let headers = &session.req_header().headers;
     if is_grpc(headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes)) {
-        return send_status(session, problem).await;
+        return send_status(session, problem, id).await;
     }
-    let answer = problem.reply(wants_html(headers.get(ACCEPT).map(HeaderValue::as_bytes)));
-    send(session, if must_close { answer.closing() } else { answer }).await
+    let answer = problem.reply(wants_html(headers.get(ACCEPT).map(HeaderValue::as_bytes)), id);
+    send(session, if must_close { answer.closing() } else { answer }, id).await
 }
 
 /// An answer of gRPC without content: `Trailers-Only` in its specification.
-async fn send_status(session: &mut Session, problem: Problem) -> Result<()> {
+async fn send_status(session: &mut Session, problem: Problem, id: &RequestId) -> Result<()> {
     if has_begun(session) {
         return Ok(());
     }
@@ -36,6 +42,7 @@ async fn send_status(session: &mut Session, problem: Problem) -> Result<()> {
     let mut header = ResponseHeader::build(StatusCode::OK, Some(5))?;
     header.insert_header(CONTENT_TYPE, "application/grpc")?;
     header.insert_header(CACHE_CONTROL, "no-store")?;
+    header.insert_header(REQUEST_ID, id.value())?;
     header.insert_header("grpc-status", status)?;
     header.insert_header("grpc-message", message)?;
     if session.req_header().version != Version::HTTP_2 {
@@ -48,7 +55,7 @@ async fn send_status(session: &mut Session, problem: Problem) -> Result<()> {
 }
 
 /// Sends `reply`, unless an answer has been begun already.
-pub(super) async fn send(session: &mut Session, reply: Reply) -> Result<()> {
+pub(super) async fn send(session: &mut Session, reply: Reply, id: &RequestId) -> Result<()> {
     if has_begun(session) {
         return Ok(());
     }
@@ -56,10 +63,11 @@ pub(super) async fn send(session: &mut Session, reply: Reply) -> Result<()> {
         session.set_keepalive(None);
     }
     let is_head = session.req_header().method == Method::HEAD;
-    let mut header = ResponseHeader::build(reply.status, Some(5))?;
+    let mut header = ResponseHeader::build(reply.status, Some(6))?;
     header.insert_header(CONTENT_TYPE, reply.content_type)?;
     header.insert_header(CONTENT_LENGTH, reply.body.len())?;
     header.insert_header(CACHE_CONTROL, "no-store")?;
+    header.insert_header(REQUEST_ID, id.value())?;
     for (name, value) in reply.fields {
         header.insert_header(name, value)?;
     }

@@ -13,6 +13,7 @@ use super::EdgeProxy;
 use super::context::RequestContext;
 use crate::access::is_own_cookie;
 use crate::circuit::{Edits, LiveCircuit};
+use crate::request_id::REQUEST_ID;
 
 // === impl EdgeProxy ===
 
@@ -25,6 +26,10 @@ impl EdgeProxy {
         response.remove_header("keep-alive");
         response.remove_header("proxy-connection");
         remove_own_cookies(response);
+        if !response.status.is_informational() {
+            // The name and the value are valid already.
+            let _ = response.insert_header(REQUEST_ID, context.id.value());
+        }
         let circuit = context.circuit();
         if circuit.is_some_and(|circuit| circuit.backend == Backend::Http) {
             // Pingora drops the trailers of HTTP/1.1 (RFC 9110 §6.5.1 lets it), so nothing may announce them.

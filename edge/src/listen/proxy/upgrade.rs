@@ -27,6 +27,7 @@ use super::response::nominated;
 use super::{EdgeProxy, forwarding, target};
 use crate::head::HeadError;
 use crate::rate::Way;
+use crate::request_id::{REQUEST_ID, RequestId};
 use crate::tcp::{ConnectError, connect};
 use crate::tunnel::{Answer, HandshakeError, Switched, may_upgrade_to, shake_hands};
 
@@ -182,10 +183,18 @@ fn leave(session: &mut Session, context: &mut RequestContext, target: TcpStream,
     let (key, idle, bandwidth) = (circuit.key.clone(), circuit.limits.idle, circuit.bandwidth.clone());
     context.become_tunnel(circuit, &busy);
     let hold = context.attempts.take_hold();
-    let switched = Switched { key, client, target, to_client: to_client.into(), open, hold, busy, idle, bandwidth };
+    let to_client = named(&to_client, &context.id);
+    let switched = Switched { key, client, target, to_client, open, hold, busy, idle, bandwidth };
     LEAVING.with(|place| place.replace(Some(switched)));
     session.set_keepalive(Some(0));
     Ok(())
+}
+
+/// The head of a `101`, and what came behind it, with the request's name below the status line.
+fn named(answer: &[u8], id: &RequestId) -> Vec<u8> {
+    let line_end = answer.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let (line, rest) = answer.split_at_checked(line_end).unwrap_or((answer, &[]));
+    [line, format!("{REQUEST_ID}: {id}\r\n").as_bytes(), rest].concat()
 }
 
 fn target_error(kind: ErrorType, context: &'static str) -> Box<Error> {
