@@ -1,13 +1,11 @@
-//! Ranges of addresses, and who the client behind trusted proxies is.
+//! Who the client behind trusted proxies is.
 //!
 //! Invariant: pure. What a client says about itself counts only as far as proxies that are trusted have passed it on.
 
-use std::fmt;
 use std::net::IpAddr;
-use std::str::FromStr;
 
+use entities::range::AddressRange;
 use http::HeaderMap;
-use ipnet::IpNet;
 
 /// Where proxies write the addresses that they were asked from, the nearest one last.
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -17,15 +15,6 @@ const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// Every field by which a proxy gives itself away.
 const TRACES_OF_PROXIES: [&str; 4] = [FORWARDED_FOR, "forwarded", "via", "x-real-ip"];
-
-/// One address or a range of them: `10.0.0.7`, `10.0.0.0/8`, `fd00::/8`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AddressRange(IpNet);
-
-/// Neither an address nor a range.
-#[derive(Debug, thiserror::Error)]
-#[error("must be an address or a range like 10.0.0.0/8")]
-pub struct AddressRangeError;
 
 /// Who asks, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,41 +27,6 @@ pub struct Origin {
     pub is_known: bool,
     /// Whether the request came to the nearest proxy over TLS.
     pub is_secure: bool,
-}
-
-// === impl AddressRange ===
-
-impl AddressRange {
-    /// Whether `address` is in it; an IPv4 address counts as such however it is written.
-    pub fn contains(self, address: IpAddr) -> bool {
-        self.0.contains(&address.to_canonical())
-    }
-
-    /// Whether any of `ranges` has `address`.
-    pub fn any_contains(ranges: &[Self], address: IpAddr) -> bool {
-        ranges.iter().any(|range| range.contains(address))
-    }
-}
-
-impl FromStr for AddressRange {
-    type Err = AddressRangeError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let net = text.parse().or_else(|_| text.parse().map(|address: IpAddr| IpNet::from(address.to_canonical())));
-        net.map(Self).map_err(|_| AddressRangeError)
-    }
-}
-
-impl From<IpAddr> for AddressRange {
-    fn from(address: IpAddr) -> Self {
-        Self(IpNet::from(address.to_canonical()))
-    }
-}
-
-impl fmt::Display for AddressRange {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
-    }
 }
 
 // === impl Origin ===

@@ -20,10 +20,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::addresses::AddressRange;
 use crate::api::Front;
 use crate::config::api::{ApiLimits, MAX_HEAD_BYTES, MAX_HEAD_FIELDS};
 use crate::refusals::Refusal;
+use entities::range::AddressRange;
 use pace::{Pace, Paced};
 use places::{NoPlace, Place, Places};
 

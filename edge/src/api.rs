@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use entities::host::is_ip_or_localhost;
 use entities::ids::WorkerId;
+use entities::range::AddressRange;
 use entities::worker::SyncReport;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::circuit::Client;
-use crate::config::{AddressRange, Config};
+use crate::config::Config;
 use crate::freshness::Freshness;
 use crate::keys::WorkerKeys;
 use crate::memory::Memory;
@@ -169,7 +170,7 @@ impl Api {
 
     /// Somebody of whom nothing is known but the proxy in front may not do what that proxy may.
     fn is_allowed(&self, client: &Client) -> bool {
-        !client.is_hidden && self.allowed.iter().any(|range| range.contains(client.ip))
+        !client.is_hidden && AddressRange::any_contains(&self.allowed, client.ip)
     }
 
     fn ready(&self) -> Reply {

@@ -5,14 +5,14 @@
 mod forwarded;
 mod introduction;
 pub(crate) mod proxy_header;
-mod range;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 pub(crate) use forwarded::{Ambiguous, Origin};
 pub(crate) use introduction::introduced;
-pub use range::AddressRange;
+
+use entities::range::AddressRange;
 
 use crate::circuit::Client;
 use crate::config::Config;
@@ -47,7 +47,7 @@ impl Peers {
 
     /// Whether a connection from here begins with a header of the PROXY protocol.
     pub(crate) fn must_introduce(&self, ip: IpAddr) -> bool {
-        range::contain(&self.introducing, ip)
+        AddressRange::any_contains(&self.introducing, ip)
     }
 
     /// How long that header may take.
@@ -64,7 +64,7 @@ impl Peers {
     }
 
     fn are_trusted(&self, ip: IpAddr) -> bool {
-        range::contain(&self.trusted, ip)
+        AddressRange::any_contains(&self.trusted, ip)
     }
 }
 

@@ -12,11 +12,10 @@ use entities::authority::Authority;
 use entities::clock::{SharedClock, SystemClock};
 use entities::host::HostName;
 use entities::ids::{BootId, WorkerId};
+use entities::range::AddressRange;
 use entities::token::CookieKey;
-use ipnet::IpNet;
 
 pub use crate::circuit::TimeLimits;
-pub use crate::client::AddressRange;
 use crate::freshness::MaxStaleness;
 pub use crate::memory::{MemoryRules, ceiling_of_control_group};
 
@@ -82,7 +81,7 @@ pub struct Config {
     /// How much memory the process may take.
     pub memory: MemoryRules,
     /// Whose connections are not counted as those of one client: load balancers that do not say who their clients are.
-    pub uncounted_clients: Vec<IpNet>,
+    pub uncounted_clients: Vec<AddressRange>,
     /// Where targets may be.
     pub targets: TargetRules,
     /// Tells how old the snapshot is.
@@ -97,9 +96,9 @@ pub struct TargetRules {
     /// Whether they may be on loopback addresses of this machine.
     pub allows_loopback: bool,
     /// If there are any, targets must be in one of these ranges.
-    pub allowed: Vec<IpNet>,
+    pub allowed: Vec<AddressRange>,
     /// Targets must be in none of these ranges.
-    pub denied: Vec<IpNet>,
+    pub denied: Vec<AddressRange>,
     /// `host:port` of the proxy's other parts, which are no targets: the registry, the coordinator's database.
     pub own: Vec<String>,
     /// Whether targets that look down are tried when all of a circuit do.

@@ -11,8 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use entities::range::AddressRange;
 use http::Uri;
-use ipnet::IpNet;
 
 use crate::config::{Config, Listeners, TargetRules};
 use crate::table::Table;
@@ -33,9 +33,9 @@ pub(crate) struct Egress {
     /// Whether targets may be on this machine's loopback addresses.
     pub(crate) allows_loopback: bool,
     /// If there are any, targets must be in one of them.
-    pub(crate) allowed: Vec<IpNet>,
+    pub(crate) allowed: Vec<AddressRange>,
     /// Targets must be in none of them.
-    pub(crate) denied: Vec<IpNet>,
+    pub(crate) denied: Vec<AddressRange>,
     /// Sockets of the proxy's own parts: the coordinator, the registry.
     pub(crate) own: Vec<SocketAddr>,
     /// Addresses of this machine.
@@ -98,7 +98,7 @@ impl Egress {
     fn reason_against(&self, address: SocketAddr) -> Option<Reason> {
         // An IPv4 address that is written as one of IPv6 (RFC 4291 §2.5.5.2) is judged as what it is.
         let ip = address.ip().to_canonical();
-        let is_in = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&ip));
+        let is_in = |ranges: &[AddressRange]| AddressRange::any_contains(ranges, ip);
         if ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST) {
             Some(Reason::NoHost)
         } else if METADATA.contains(&ip) {

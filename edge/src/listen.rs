@@ -21,7 +21,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use entities::range::AddressRange;
 use tokio::sync::Semaphore;
 
 use crate::circuit::{Entrance, Notice};
@@ -56,7 +56,7 @@ impl TrafficPort {
         port_address: std::net::IpAddr,
         proxy: SharedProxy,
         client: ClientLimits,
-        uncounted_clients: Vec<IpNet>,
+        uncounted_clients: Vec<AddressRange>,
         streams: Streams,
     ) -> io::Result<(Self, DynamicPorts)> {
         let metrics = Arc::clone(&streams.metrics);

@@ -9,18 +9,16 @@ use std::time::Duration;
 use entities::authority::{Authority, DomainFrontends, PortFrontends, PortRange, Scheme};
 use entities::host::HostName;
 use entities::ids::{AuthorityName, Port, WorkerId};
+use entities::range::AddressRange;
 use entities::target::TargetHost;
 use entities::token::CookieKey;
 use http::Uri;
-use ipnet::IpNet;
 use program::log::LogSettings;
 use program::registry::RegistrySettings;
 use program::settings::{SettingFaults, Settings};
 
 use crate::circuit::unless_zero;
-use crate::config::{
-    AddressRange, ClientLimits, Config, MemoryRules, TargetRules, TimeLimits, ceiling_of_control_group, loopback,
-};
+use crate::config::{ClientLimits, Config, MemoryRules, TargetRules, TimeLimits, ceiling_of_control_group, loopback};
 
 /// A commented configuration file.
 pub const SAMPLE: &str = include_str!("../sample.toml");
@@ -109,7 +107,7 @@ struct Over {
     trusted_proxies: Vec<AddressRange>,
     proxy_protocol_from: Vec<AddressRange>,
     client: ClientLimits,
-    uncounted_clients: Vec<IpNet>,
+    uncounted_clients: Vec<AddressRange>,
     heartbeat_interval: Duration,
     memory: MemoryRules,
     targets: TargetRules,

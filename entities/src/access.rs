@@ -7,7 +7,6 @@ mod origin;
 
 use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -16,6 +15,7 @@ use crate::faults::{FaultCode, Faults};
 use crate::fields::Fields;
 use crate::ids::UserId;
 use crate::limits::{MAX_ALLOWED_CLIENTS, MAX_ALLOWED_ORIGINS, MAX_LOGIN_URL_BYTES};
+use crate::range::{AddressRange, AddressRangeError};
 
 pub use origin::{Origin, OriginError};
 
@@ -29,7 +29,7 @@ pub struct Access {
     pub user_id: Option<UserId>,
     /// If there are any, clients must be in one of these ranges.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub allowed_clients: Vec<IpNet>,
+    pub allowed_clients: Vec<AddressRange>,
     /// Pages of these origins may use the circuit with the cookie of its user, besides its own pages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed_origins: Vec<Origin>,
@@ -96,9 +96,9 @@ impl Access {
         }
     }
 
-    /// Whether a client at `ip`, in canonical form, is in a range that may use the circuit.
+    /// Whether a client at `ip` is in a range that may use the circuit.
     pub fn allows_client(&self, ip: IpAddr) -> bool {
-        self.allowed_clients.is_empty() || self.allowed_clients.iter().any(|range| range.contains(&ip))
+        self.allowed_clients.is_empty() || AddressRange::any_contains(&self.allowed_clients, ip)
     }
 }
 
@@ -137,21 +137,8 @@ fn read_list<T: PartialEq>(
     entries
 }
 
-/// A range or an address. One of IPv4 that is written as IPv6 (RFC 4291 §2.5.5.2) becomes what it is, because clients are
-/// known by that.
-fn parse_range(text: &str) -> Result<IpNet, String> {
-    const WANTED: &str = "must be an address or a range: 10.0.0.5, 10.0.0.0/8 or 2001:db8::/32 for example";
-    let range = match text.parse::<IpNet>() {
-        Ok(range) => range.trunc(),
-        Err(_) => text.parse::<IpAddr>().map(IpNet::from).map_err(|_| WANTED.to_owned())?,
-    };
-    let IpNet::V6(v6) = range else { return Ok(range) };
-    match v6.addr().to_ipv4_mapped() {
-        Some(v4) if v6.prefix_len() >= 96 => {
-            Ipv4Net::new(v4, v6.prefix_len() - 96).map(IpNet::V4).map_err(|_| WANTED.to_owned())
-        }
-        _ => Ok(range),
-    }
+fn parse_range(text: &str) -> Result<AddressRange, String> {
+    text.parse().map_err(|error: AddressRangeError| error.to_string())
 }
 
 fn parse_origin(text: &str) -> Result<Origin, String> {

@@ -9,6 +9,7 @@
 //! | [`circuit`] | one routing rule: what a caller asks for, what an edge gets, what may change |
 //! | [`frontend`], [`target`], [`access`], [`balance`], [`health_check`], [`rate`] | the parts of a circuit |
 //! | [`authority`], [`worker`] | the addresses that clients use, and the edges behind them |
+//! | [`range`] | ranges of addresses, as operators and callers write them |
 //! | [`token`] | what opens private circuits: tickets, bearer tokens, cookies, and the keys behind them |
 //! | [`faults`], [`fields`] | reading outside JSON so that every fault is reported at once |
 //! | [`registry`] | key layout, envelopes, `trait Registry`, the in-process registry and, with feature `etcd`, etcd |
@@ -35,6 +36,7 @@ pub mod ids;
 pub mod limits;
 #[cfg(feature = "orm")]
 pub mod orm;
+pub mod range;
 pub mod rate;
 pub mod registry;
 pub mod target;

@@ -9,8 +9,8 @@ use http::{HeaderMap, StatusCode, header};
 use super::Api;
 use super::call::{self, Call};
 use super::problem::Problem;
-use crate::addresses::AddressRange;
 use crate::keys::{ApiKey, Scope};
+use entities::range::AddressRange;
 
 /// The header that clients of Backend.AI use.
 const TOKEN_HEADER: &str = "x-backendai-token";

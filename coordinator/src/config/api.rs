@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::addresses::AddressRange;
+use entities::range::AddressRange;
 
 /// How the API is served.
 #[derive(Debug, Clone)]

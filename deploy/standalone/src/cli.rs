@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use edge::config::AddressRange;
 use entities::authority::{PortRange, Scheme};
 use entities::clock::SystemClock;
 use entities::host::HostName;
 use entities::ids::Port;
+use entities::range::AddressRange;
 use entities::registry::memory::MemoryRegistry;
 use entities::target::TargetHost;
 use program::log::{self, LogSettings};

@@ -11,11 +11,11 @@ use coordinator::config::api::ApiConfig;
 use coordinator::keys::{ApiKey, Scope};
 use coordinator::signing::SigningKeys;
 use coordinator::store::DatabaseConfig;
-use edge::config::AddressRange;
 use entities::authority::{Authority, DomainFrontends, PortFrontends, PortRange, Scheme};
 use entities::clock::SharedClock;
 use entities::host::HostName;
 use entities::ids::{AuthorityName, NameError, Port, WorkerId};
+use entities::range::AddressRange;
 use entities::registry::Registry;
 use entities::registry::layout::Layout;
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use entities::access::Origin;
 use entities::circuit::Circuit;
 use entities::ids::{CircuitId, Generation};
-use ipnet::IpNet;
+use entities::range::AddressRange;
 
 use super::Denial;
 
@@ -19,7 +19,7 @@ pub struct Rules {
     /// Which generation of the circuit wrote them.
     pub(super) generation: Generation,
     pub(super) is_public: bool,
-    allowed_clients: Box<[IpNet]>,
+    allowed_clients: Box<[AddressRange]>,
     pub(super) allowed_origins: Box<[Origin]>,
     pub(super) allow_preflight: bool,
     /// Whether the target gets the bearer token that opened the circuit.
@@ -55,7 +55,7 @@ impl Rules {
     }
 
     fn allows_client(&self, ip: Option<IpAddr>) -> bool {
-        let is_in = |ip| self.allowed_clients.iter().any(|range| range.contains(&ip));
+        let is_in = |ip| AddressRange::any_contains(&self.allowed_clients, ip);
         self.allowed_clients.is_empty() || ip.is_some_and(is_in)
     }
 

@@ -8,7 +8,7 @@ use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use ipnet::IpNet;
+use entities::range::AddressRange;
 use parking_lot::Mutex;
 
 /// What one subscriber is given of IPv6 at least: an address of its own for each connection must not help.
@@ -19,7 +19,7 @@ pub(super) struct Clients {
     /// Connections of one client; 0 is no cap.
     max: usize,
     /// Who is not counted: load balancers that do not say who their clients are.
-    uncounted: Vec<IpNet>,
+    uncounted: Vec<AddressRange>,
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -32,13 +32,13 @@ pub(super) struct Place {
 
 impl Clients {
     /// No client yet.
-    pub(super) fn new(max: usize, uncounted: Vec<IpNet>) -> Self {
+    pub(super) fn new(max: usize, uncounted: Vec<AddressRange>) -> Self {
         Self { max, uncounted, open: Mutex::default() }
     }
 
     /// Takes a connection of the client at `ip` in; `None` if it has as many as it may.
     pub(super) fn enter(self: &Arc<Self>, ip: IpAddr) -> Option<Place> {
-        if self.max == 0 || self.uncounted.iter().any(|range| range.contains(&ip)) {
+        if self.max == 0 || AddressRange::any_contains(&self.uncounted, ip) {
             return Some(Place::uncounted());
         }
         let subscriber = subscriber(ip);

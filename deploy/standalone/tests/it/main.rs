@@ -14,6 +14,7 @@ mod circuits;
 mod cli;
 mod connections;
 mod descriptors;
+mod floods;
 mod grpc;
 mod harness;
 mod http2;

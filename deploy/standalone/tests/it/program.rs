@@ -47,6 +47,28 @@ impl Program {
         self.child.id().unwrap()
     }
 
+    /// How much memory it uses now, in KiB; the most that it has used is forgotten.
+    pub(crate) fn forget_peak(&self) -> u64 {
+        // proc_pid_clear_refs(5): the peak becomes what is used now.
+        std::fs::write(self.process_file("clear_refs"), "5").unwrap();
+        self.status_kib("VmRSS:")
+    }
+
+    /// The most memory that it has used since then, in KiB.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        self.status_kib("VmHWM:")
+    }
+
+    fn status_kib(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(self.process_file("status")).unwrap();
+        let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        value.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    fn process_file(&self, name: &str) -> String {
+        format!("/proc/{}/{name}", self.process_id())
+    }
+
     /// `kill -9`.
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.unwrap();

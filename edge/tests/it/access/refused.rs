@@ -183,3 +183,50 @@ async fn a_circuit_says_nothing_about_itself_to_a_stranger() {
     let ticket = guarded.ask("far", &format!("/.appproxy/ticket?t={}", guarded.ticket(&far)), "").await;
     assert_eq!((ticket.status, ticket.field("set-cookie")), (403, None));
 }
+
+/// Whoever is allowed by address must have one: the proxy's own is not that of its client.
+#[tokio::test]
+async fn a_client_that_hides_behind_a_trusted_proxy_has_no_address_that_is_allowed() {
+    let guarded = Guarded::start_with(|config| {
+        config.trusted_proxies = vec!["127.0.0.1".parse().expect("valid")];
+    })
+    .await;
+    let origin = Origin::start("lab").await;
+    let mut lab = crate::harness::by_host("lab", vec![origin.target()]);
+    lab.access.allowed_clients = vec!["127.0.0.0/8".parse().expect("valid")];
+    guarded.edge.serve(&lab).await;
+    for (claim, status) in [
+        ("X-Forwarded-For: 127.0.0.9\r\n", 200),
+        ("", 200),
+        ("X-Forwarded-For: 192.0.2.1\r\n", 403),
+        ("X-Forwarded-For: unknown\r\n", 403),
+        ("Forwarded: for=_hidden\r\n", 403),
+    ] {
+        assert_eq!(guarded.ask("lab", "/", claim).await.status, status, "{claim}");
+    }
+    assert_eq!(origin.requests().len(), 2);
+}
+
+/// Behind a proxy that ends TLS the browser's origin is not what the edge itself was asked for.
+#[tokio::test]
+async fn behind_a_trusted_proxy_the_own_page_is_the_one_that_the_browser_shows() {
+    let guarded = Guarded::start_with(|config| {
+        config.trusted_proxies = vec!["127.0.0.1".parse().expect("valid")];
+    })
+    .await;
+    let origin = Origin::start("lab").await;
+    let lab = private("lab", vec![origin.target()]);
+    guarded.edge.serve(&lab).await;
+    let told = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Proto: https\r\n";
+    let ticket = format!("/.appproxy/ticket?t={}", guarded.ticket(&lab));
+    let answer = guarded.ask("lab", &ticket, told).await;
+    let cookie = answer.field("set-cookie").expect("a cookie");
+    assert!(cookie.starts_with("__Host-appproxy-pass-") && cookie.ends_with("; Secure"), "{cookie}");
+    let pair = cookie.split(';').next().expect("a pair").to_owned();
+    for (page, status) in
+        [("https://lab.apps.test", 200), ("http://lab.apps.test", 403), ("https://other.apps.test", 403)]
+    {
+        let fields = format!("{told}Cookie: {pair}\r\nOrigin: {page}\r\n");
+        assert_eq!(guarded.ask("lab", "/", &fields).await.status, status, "{page}");
+    }
+}

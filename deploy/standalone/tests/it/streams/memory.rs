@@ -40,23 +40,14 @@ impl Watched {
 
     /// What it uses now; the most that it has used is forgotten.
     fn forget_peak(&self) -> u64 {
-        let path = format!("/proc/{}/clear_refs", self.program.process_id());
-        // proc_pid_clear_refs(5): the peak becomes what is used now.
-        std::fs::write(path, "5").unwrap();
-        self.status_kib("VmRSS:")
+        self.program.forget_peak()
     }
 
     /// Fails if it has used much more than `before_kib` at any moment.
     fn assert_flat(&self, before_kib: u64, what: &str) {
-        let growth_kib = self.status_kib("VmHWM:").saturating_sub(before_kib);
+        let growth_kib = self.program.peak_kib().saturating_sub(before_kib);
         println!("{what}: {growth_kib} KiB more than {before_kib} KiB");
         assert!(growth_kib < GROWTH_LIMIT_KIB, "{what}: {growth_kib} KiB more than {before_kib} KiB");
-    }
-
-    fn status_kib(&self, name: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.program.process_id())).unwrap();
-        let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        value.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     async fn stop(self) {

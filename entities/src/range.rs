@@ -7,30 +7,47 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net};
+use serde::{Deserialize, Serialize};
 
 /// Bits before the IPv4 address in `::ffff:0:0/96` (RFC 4291 §2.5.5.2).
 const MAPPED_BITS: u8 = 96;
 
 /// `10.0.0.0/8`, `2001:db8::/32`, or a single address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct AddressRange(IpNet);
 
-/// Whether one of `ranges` has `ip`.
-pub(super) fn contain(ranges: &[AddressRange], ip: IpAddr) -> bool {
-    let ip = ip.to_canonical();
-    ranges.iter().any(|range| range.has(ip))
-}
+/// Neither an address nor a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be an address or a range: 10.0.0.5, 10.0.0.0/8 or 2001:db8::/32 for example")]
+pub struct AddressRangeError;
 
 // === impl AddressRange ===
 
 impl AddressRange {
     /// Whether it has `ip`.
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        self.has(ip.to_canonical())
+    pub fn contains(self, ip: IpAddr) -> bool {
+        self.0.contains(&ip.to_canonical())
     }
 
-    fn has(&self, canonical: IpAddr) -> bool {
-        self.0.contains(&canonical)
+    /// Whether one of `ranges` has `ip`.
+    pub fn any_contains(ranges: &[Self], ip: IpAddr) -> bool {
+        let canonical = ip.to_canonical();
+        ranges.iter().any(|range| range.0.contains(&canonical))
+    }
+}
+
+impl TryFrom<String> for AddressRange {
+    type Error = AddressRangeError;
+
+    fn try_from(text: String) -> Result<Self, AddressRangeError> {
+        text.parse()
+    }
+}
+
+impl From<AddressRange> for String {
+    fn from(range: AddressRange) -> String {
+        range.to_string()
     }
 }
 
@@ -41,20 +58,19 @@ impl From<IpAddr> for AddressRange {
 }
 
 impl FromStr for AddressRange {
-    type Err = &'static str;
+    type Err = AddressRangeError;
 
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        const WANTED: &str = "must be an address or a range like 10.0.0.0/8 or 2001:db8::/32";
+    fn from_str(text: &str) -> Result<Self, AddressRangeError> {
         if let Ok(ip) = text.parse::<IpAddr>() {
             return Ok(ip.into());
         }
-        let range: IpNet = text.parse().map_err(|_| WANTED)?;
+        let range: IpNet = text.parse().map_err(|_| AddressRangeError)?;
         let mapped = match range {
             IpNet::V4(_) => None,
             IpNet::V6(range) => range.addr().to_ipv4_mapped().zip(range.prefix_len().checked_sub(MAPPED_BITS)),
         };
         let range = match mapped {
-            Some((ip, bits)) => Ipv4Net::new(ip, bits).map_err(|_| WANTED)?.into(),
+            Some((ip, bits)) => Ipv4Net::new(ip, bits).map_err(|_| AddressRangeError)?.into(),
             None => range,
         };
         Ok(Self(range.trunc()))
