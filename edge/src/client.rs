@@ -6,11 +6,12 @@ mod forwarded;
 mod introduction;
 pub(crate) mod proxy_header;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 pub(crate) use forwarded::{Ambiguous, Origin};
 pub(crate) use introduction::introduced;
+pub(crate) use proxy_header::Ends;
 
 use entities::range::AddressRange;
 
@@ -66,15 +67,6 @@ impl Peers {
     fn are_trusted(&self, ip: IpAddr) -> bool {
         AddressRange::any_contains(&self.trusted, ip)
     }
-}
-
-/// Both ends of a connection, as the client sees them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ends {
-    /// Where it came from.
-    pub(crate) client: SocketAddr,
-    /// Where it went.
-    pub(crate) local: SocketAddr,
 }
 
 #[cfg(test)]

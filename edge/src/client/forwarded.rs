@@ -50,7 +50,7 @@ struct End {
 }
 
 /// The origin of a request with these `fields` that came from the trusted proxy `peer`.
-pub(super) fn origin(
+pub(crate) fn origin(
     peer: IpAddr,
     fields: &HeaderMap,
     is_trusted: impl Fn(IpAddr) -> bool,

@@ -6,8 +6,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use super::Ends;
-
 /// Section 2.2: version 2 and the room for the longest addresses and a few hundred bytes of extensions.
 pub(crate) const MAX_BYTES: usize = 536;
 
@@ -46,6 +44,15 @@ pub(crate) enum Introduction {
     Of(Ends),
     /// The peer speaks for itself (`LOCAL`), or does not know for whom it does (`UNKNOWN`, `UNSPEC`).
     OfPeer,
+}
+
+/// Both ends of a connection, as the client sees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ends {
+    /// Where it came from.
+    pub(crate) client: SocketAddr,
+    /// Where it went.
+    pub(crate) local: SocketAddr,
 }
 
 /// What `bytes` are, all that was read so far.

@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method};
 
 use super::fields::{Fields, judge_expectation, judge_length};
+use super::lines::is_token;
 use super::{MAX_FIELDS, MAX_METHOD_BYTES, MAX_NAME_BYTES, MAX_TARGET_BYTES, MAX_VALUE_BYTES, Rule, host};
 
 /// Judges a head.
@@ -28,6 +29,10 @@ pub fn judge_http2(head: &Parts) -> Result<(), Rule> {
     for (name, value) in &head.headers {
         if name.as_str().len() > MAX_NAME_BYTES {
             return Err(Rule::NameLength);
+        }
+        // In HTTP/2 the http crate takes a quotation mark for a letter of names; RFC 9110 §5.6.2 does not.
+        if !is_token(name.as_str().as_bytes()) {
+            return Err(Rule::NameGrammar);
         }
         let bytes = value.as_bytes();
         if bytes.len() > MAX_VALUE_BYTES {
@@ -126,6 +131,14 @@ mod tests {
         assert_eq!(judge(get().header("te", "trailers").header("content-length", "5")), Ok(()));
         assert_eq!(judge(Request::get("/only-path").header("host", "a.test")), Ok(()));
         assert_eq!(judge(Request::options("*").header("host", "a.test")), Ok(()));
+    }
+
+    /// `content"-length` arrived at targets of HTTP/1.
+    #[test]
+    fn a_name_with_a_quotation_mark_is_none() {
+        let name = |name: &[u8]| HeaderName::from_lowercase(name).expect("as the h2 crate makes it");
+        assert_eq!(judge(get().header(name(b"content\"-length"), "1")), Err(Rule::NameGrammar));
+        assert_eq!(judge(get().header(name(b"!#$%&'*+-.^_`|~09az"), "1")), Ok(()));
     }
 
     #[test]
