@@ -321,7 +321,7 @@ mod tests {
     }
 
     fn read_with(extra: Value) -> Result<CircuitSpec, Faults> {
-        let mut body = json!({"session_id": "s1", "service": "x", "targets": []});
+        let mut body = json!({"session_id": "s1", "service": "x", "targets": [], "access": {"public": true}});
         for (name, value) in extra.as_object().expect("an object") {
             body[name] = value.clone();
         }
