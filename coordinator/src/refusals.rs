@@ -1,17 +1,14 @@
 //! What the API turns away: the one place that counts it and says so.
 //!
-//! Invariant: a refusal is always counted, and logged so seldom that whoever provokes refusals cannot fill a disk: at
-//! most [`LINES_PER_SECOND`] lines a second for each reason, the next one with the number of those left out.
+//! Invariant: a refusal is always counted, and logged so seldom that whoever provokes refusals cannot fill a disk: as
+//! many lines a second for each reason as [`program::sample`] grants, the next one with the number of those left out.
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+
+use program::sample::Samples;
 
 use crate::metrics::Metrics;
-
-/// Lines of the log for each reason and second.
-const LINES_PER_SECOND: u64 = 5;
 
 /// Why something was turned away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,16 +46,7 @@ pub(crate) enum Refusal {
 #[derive(Debug)]
 pub(crate) struct Refusals {
     metrics: Metrics,
-    began: Instant,
-    samples: [Sample; Refusal::WORDS.len()],
-}
-
-/// How many lines a reason may still have.
-#[derive(Debug, Default)]
-struct Sample {
-    second: AtomicU64,
-    lines: AtomicU64,
-    left_out: AtomicU64,
+    samples: Samples<{ Refusal::WORDS.len() }>,
 }
 
 // === impl Refusal ===
@@ -105,50 +93,22 @@ impl Refusal {
 
 impl Refusals {
     pub(crate) fn new(metrics: Metrics) -> Self {
-        Self { metrics, began: Instant::now(), samples: Default::default() }
+        Self { metrics, samples: Samples::default() }
     }
 
     /// Something of `client` was turned away, who showed the key `key`; `detail` repeats no secret.
     pub(crate) fn note(&self, refusal: Refusal, client: IpAddr, key: Option<&str>, detail: impl fmt::Display) {
         self.metrics.api_refusals_total.with_label_values(&[refusal.as_str()]).inc();
-        let second = self.began.elapsed().as_secs();
-        let Some(left_out) = self.samples.get(refusal as usize).and_then(|sample| sample.take_line(second)) else {
+        let Some(left_out) = self.samples.take_line(refusal as usize) else {
             return;
         };
         tracing::info!(reason = refusal.as_str(), %client, key, %detail, left_out, fault = "client", "turned away");
     }
 }
 
-// === impl Sample ===
-
-impl Sample {
-    /// Whether there may be another line in `second`, and how many were left out since the last one.
-    fn take_line(&self, second: u64) -> Option<u64> {
-        // Threads that meet at the turn of a second may grant each other a few lines more.
-        if self.second.swap(second, Ordering::Relaxed) != second {
-            self.lines.store(0, Ordering::Relaxed);
-        }
-        if self.lines.fetch_add(1, Ordering::Relaxed) < LINES_PER_SECOND {
-            Some(self.left_out.swap(0, Ordering::Relaxed))
-        } else {
-            self.left_out.fetch_add(1, Ordering::Relaxed);
-            None
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_reason_has_a_few_lines_a_second_and_none_is_forgotten() {
-        let sample = Sample::default();
-        let lines: Vec<Option<u64>> = (0..LINES_PER_SECOND + 7).map(|_| sample.take_line(3)).collect();
-        assert_eq!(lines.iter().flatten().count() as u64, LINES_PER_SECOND);
-        assert_eq!(sample.take_line(4), Some(7));
-        assert_eq!(sample.take_line(4), Some(0));
-    }
 
     #[test]
     fn every_refusal_has_a_word() {

@@ -1,21 +1,17 @@
 //! What the edge turns away: the one place that counts it and says so.
 //!
-//! Invariant: a refusal is always counted, and logged so seldom that whoever provokes refusals cannot fill a disk: at
-//! most [`LINES_PER_SECOND`] lines a second for each reason, the next one with the number of those left out.
+//! Invariant: a refusal is always counted, and logged so seldom that whoever provokes refusals cannot fill a disk: as
+//! many lines a second for each reason as [`program::sample`] grants, the next one with the number of those left out.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use entities::ids::CircuitKey;
+use program::sample::Samples;
 
 use crate::metrics::Metrics;
 use crate::request_id::RequestId;
-
-/// Lines of the log for each reason and second.
-const LINES_PER_SECOND: u64 = 5;
 
 /// Why something was turned away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,16 +52,7 @@ pub(crate) enum Refusal {
 /// Counts and logs refusals.
 pub(crate) struct Refusals {
     metrics: Arc<Metrics>,
-    began: Instant,
-    samples: [Sample; Refusal::WORDS.len()],
-}
-
-/// How many lines a reason may still have.
-#[derive(Default)]
-struct Sample {
-    second: AtomicU64,
-    lines: AtomicU64,
-    left_out: AtomicU64,
+    samples: Samples<{ Refusal::WORDS.len() }>,
 }
 
 // === impl Refusal ===
@@ -101,7 +88,7 @@ impl Refusal {
 impl Refusals {
     /// Counts in `metrics`.
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, began: Instant::now(), samples: Default::default() }
+        Self { metrics, samples: Samples::default() }
     }
 
     /// Something of `client` was turned away; `detail` says what was wrong with it and repeats no secret.
@@ -136,8 +123,7 @@ impl Refusals {
         detail: &dyn fmt::Display,
     ) {
         self.metrics.count_refusal(refusal);
-        let second = self.began.elapsed().as_secs();
-        let Some(left_out) = self.samples.get(refusal as usize).and_then(|sample| sample.take_line(second)) else {
+        let Some(left_out) = self.samples.take_line(refusal as usize) else {
             return;
         };
         tracing::info!(
@@ -153,36 +139,9 @@ impl Refusals {
     }
 }
 
-// === impl Sample ===
-
-impl Sample {
-    /// Whether there may be another line in `second`, and how many were left out since the last one.
-    fn take_line(&self, second: u64) -> Option<u64> {
-        // Threads that meet at the turn of a second may grant each other a few lines more.
-        if self.second.swap(second, Ordering::Relaxed) != second {
-            self.lines.store(0, Ordering::Relaxed);
-        }
-        if self.lines.fetch_add(1, Ordering::Relaxed) < LINES_PER_SECOND {
-            Some(self.left_out.swap(0, Ordering::Relaxed))
-        } else {
-            self.left_out.fetch_add(1, Ordering::Relaxed);
-            None
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_reason_has_a_few_lines_a_second_and_none_is_forgotten() {
-        let sample = Sample::default();
-        let lines: Vec<Option<u64>> = (0..LINES_PER_SECOND + 7).map(|_| sample.take_line(3)).collect();
-        assert_eq!(lines.iter().flatten().count() as u64, LINES_PER_SECOND);
-        assert_eq!(sample.take_line(4), Some(7));
-        assert_eq!(sample.take_line(4), Some(0));
-    }
 
     #[test]
     fn every_refusal_has_a_word() {

@@ -9,6 +9,7 @@
 //! | [`config_file`] | `config sample` and `config check`, and reading the file that `--config` names |
 //! | [`follow`] | small files that may be replaced while a program runs |
 //! | [`log`] | what is logged, and where to |
+//! | [`sample`] | how many lines of the log strangers can provoke |
 //! | [`exit`] | how a program begins, and the codes that it ends with |
 //! | [`stop`] | SIGTERM and SIGINT |
 //! | [`system`] | limits and ranges of the operating system that a proxy runs into |
@@ -23,6 +24,7 @@ pub mod exit;
 pub mod follow;
 pub mod log;
 pub mod registry;
+pub mod sample;
 pub mod settings;
 pub mod stop;
 pub mod system;
