@@ -72,12 +72,13 @@ fn message(addresses: &Addresses, took: Duration) -> String {
     format!(
         "ready in {took:.0?}: API http://{api}, apps http://*.{domain}:{port} and ports {ports}\n\
          \n\
-         Open a circuit to something that listens on this machine, port 8000 for example (`appproxy demo`):\n\
+         Open a circuit for everybody to something that listens on this machine, port 8000 for example (`appproxy demo`):\n\
          \n\
          curl -s http://{api}/v2/circuits -H \"Authorization: Bearer $(cat '{key}')\" \\\n  \
-         -d '{{\"session_id\":\"s1\",\"service\":\"demo\",\"targets\":[{{\"host\":\"127.0.0.1\",\"port\":8000}}]}}'\n\
+         -d '{{\"session_id\":\"s1\",\"service\":\"demo\",\"access\":{{\"public\":true}},\
+         \"targets\":[{{\"host\":\"127.0.0.1\",\"port\":8000}}]}}'\n\
          \n\
-         and open the \"url\" of the answer in a browser.\n",
+         and open the \"url\" of the answer in a browser. Without \"access\" a circuit is private and opens with a ticket or a token.\n",
         port = edge.port(),
         key = key_path.display(),
     )

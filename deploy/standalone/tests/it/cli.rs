@@ -51,9 +51,13 @@ async fn the_ready_line_is_followed_by_an_example_that_works() {
             example.push('\n');
         }
     }
+    let service = Origin::start("service").await;
+    let example = example.replace("8000", &service.target().port.to_string());
     let output = tokio::process::Command::new("sh").arg("-c").arg(&example).output().await.unwrap();
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{example}"));
     assert_eq!(answer["key"], "s1:demo");
+    let opened = client().get(answer["url"].as_str().unwrap()).send().await.unwrap();
+    assert_eq!(opened.status(), StatusCode::OK, "everybody may use it");
     assert!(program.terminate().await);
 }
 
