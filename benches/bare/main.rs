@@ -21,12 +21,12 @@ use std::thread::available_parallelism;
 
 use async_trait::async_trait;
 use clap::Parser;
-use pingora_core::Result;
-use pingora_core::apps::HttpServerApp;
-use pingora_core::server::configuration::ServerConf;
-use pingora_core::services::Service as _;
-use pingora_core::services::listening::Service;
-use pingora_core::upstreams::peer::HttpPeer;
+use pingora::Result;
+use pingora::apps::HttpServerApp;
+use pingora::server::configuration::ServerConf;
+use pingora::services::Service as _;
+use pingora::services::listening::Service;
+use pingora::upstreams::peer::HttpPeer;
 use pingora_proxy::{ProxyHttp, Session, http_proxy};
 use tokio::sync::watch;
 

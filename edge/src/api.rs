@@ -16,16 +16,17 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::circuit::Client;
+use crate::client::Client;
 use crate::config::Config;
 use crate::freshness::Freshness;
 use crate::keys::WorkerKeys;
 use crate::memory::Memory;
-use crate::metrics::Metrics;
+use crate::metrics::{Gauge, Metrics, as_gauge, metrics};
+use crate::position::Position;
 use crate::reply::{Problem, Reply};
 use crate::request_id::RequestId;
 use crate::snapshot::Journal;
-use crate::sync::Position;
+use crate::words::Words as _;
 use query::SyncQuery;
 
 /// Answers for one edge.
@@ -43,7 +44,31 @@ pub(crate) struct Api {
     is_leaving: watch::Receiver<bool>,
     is_id_in_use: watch::Receiver<bool>,
     memory: Arc<Memory>,
-    metrics: Arc<Metrics>,
+    metrics: Metrics,
+    own: Arc<ApiMetrics>,
+    gauges: StatusGauges,
+}
+
+metrics! {
+    /// What is only known when somebody asks.
+    pub(crate) struct ApiMetrics {
+        confirmed_age: Gauge = ("registry_confirmed_age_seconds", "How long ago a trusted registry was last followed"),
+    }
+}
+
+/// What `/status` shows of what others count.
+#[derive(Clone)]
+pub(crate) struct StatusGauges {
+    /// Circuits in the table.
+    pub(crate) circuits: Gauge,
+    /// Dynamic ports that listen.
+    pub(crate) ports_open: Gauge,
+    /// Client connections.
+    pub(crate) connections_open: Gauge,
+    /// Memory that the process takes.
+    pub(crate) resident_bytes: Gauge,
+    /// Size of the snapshot.
+    pub(crate) snapshot_bytes: Gauge,
 }
 
 /// What the edge tells its API as it goes.
@@ -117,8 +142,9 @@ impl Api {
         journal: Option<Arc<Journal>>,
         freshness: Arc<Freshness>,
         memory: Arc<Memory>,
-        metrics: Arc<Metrics>,
+        counting: (Metrics, Arc<ApiMetrics>, StatusGauges),
     ) -> Self {
+        let (metrics, own, gauges) = counting;
         let Signals { position, is_leaving, is_id_in_use } = signals;
         Self {
             worker_id: config.worker_id.clone(),
@@ -135,6 +161,8 @@ impl Api {
             is_id_in_use,
             memory,
             metrics,
+            own,
+            gauges,
         }
     }
 
@@ -194,7 +222,7 @@ impl Api {
 
     fn metrics(&self, id: &RequestId) -> Reply {
         let age_s = self.freshness.age().as_secs();
-        self.metrics.registry_confirmed_age.set(i64::try_from(age_s).unwrap_or(i64::MAX));
+        self.own.confirmed_age.set(as_gauge(age_s));
         match self.metrics.text() {
             Ok(text) => Reply {
                 status: StatusCode::OK,
@@ -221,11 +249,11 @@ impl Api {
             "leaving": *self.is_leaving.borrow(),
             "epoch": position.epoch,
             "applied": position.applied,
-            "circuits": self.metrics.circuits.get(),
-            "ports_open": self.metrics.ports_open.get(),
-            "connections_open": self.metrics.connections_open.get(),
+            "circuits": self.gauges.circuits.get(),
+            "ports_open": self.gauges.ports_open.get(),
+            "connections_open": self.gauges.connections_open.get(),
             "memory": {
-                "resident_bytes": self.metrics.resident_bytes.get(),
+                "resident_bytes": self.gauges.resident_bytes.get(),
                 "ceiling_bytes": self.memory.ceiling_bytes(),
                 "shedding": self.memory.is_shedding(),
             },
@@ -233,7 +261,7 @@ impl Api {
             "stale": stale(&position),
             "confirmed_age_s": self.freshness.age().as_secs(),
             "snapshot": self.journal.as_ref().map(|journal| {
-                json!({"age_s": journal.age_s(), "bytes": self.metrics.snapshot_bytes.get()})
+                json!({"age_s": journal.age_s(), "bytes": self.gauges.snapshot_bytes.get()})
             }),
         });
         Reply::json(StatusCode::OK, &status)

@@ -6,6 +6,7 @@
 mod affinity;
 mod attempts;
 mod budget;
+mod faults;
 mod in_turn;
 mod least;
 mod mask;
@@ -17,19 +18,19 @@ mod target;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use entities::authority::Scheme;
 use entities::balance::{Retries, Strategy};
 use entities::circuit::Circuit;
 use entities::health_check::HealthCheck;
 use entities::ids::CircuitId;
 use entities::target::Target;
 
-use crate::circuit::TimeLimits;
 use crate::egress::Egress;
 use crate::health::{Address, Health};
+use crate::limits::TimeLimits;
 pub(crate) use affinity::Stickiness;
 pub(crate) use attempts::{Attempts, BrokenOff, NoConnection};
 use budget::RetryBudget;
+pub(crate) use faults::{TargetFault, TargetMetrics};
 use mask::Mask;
 pub(crate) use member::Hold;
 use member::{Member, Members};
@@ -38,13 +39,15 @@ use smooth::Credits;
 pub(crate) use target::{PeerRules, TargetPeer};
 
 /// What all circuits of an edge share when they choose and connect.
-pub(crate) struct Ground {
+pub(crate) struct TargetContext {
     /// Which targets work.
     pub(crate) health: Health,
     /// Where the edge may connect to.
     pub(crate) egress: Arc<Egress>,
     /// Whether targets that look down are tried when all of a circuit do: whoever judges them may be wrong.
     pub(crate) fails_open: bool,
+    /// What is counted of them.
+    pub(crate) metrics: Arc<TargetMetrics>,
 }
 
 /// The targets of one generation of a circuit.
@@ -57,7 +60,7 @@ pub(crate) struct Balancer {
     stickiness: Option<Box<Stickiness>>,
     /// Set if requests may be sent twice.
     budget: Option<Arc<RetryBudget>>,
-    ground: Arc<Ground>,
+    context: Arc<TargetContext>,
 }
 
 enum Targets {
@@ -85,15 +88,14 @@ struct Chosen<'a> {
 // === impl Balancer ===
 
 impl Balancer {
-    /// Spreads over the targets of `circuit`, which clients reach by `scheme`, beginning where the generation `before` is; a
-    /// circuit without one begins at `turn`.
+    /// Spreads over the targets of `circuit`, beginning where the generation `before` is; a circuit without one begins at
+    /// `turn`.
     pub(crate) fn new(
         circuit: &Circuit,
         limits: TimeLimits,
-        scheme: Scheme,
         before: Option<&Self>,
         turn: Arc<AtomicUsize>,
-        ground: Arc<Ground>,
+        context: Arc<TargetContext>,
     ) -> Self {
         let rules = PeerRules { backend: circuit.backend, limits };
         let check = circuit.traffic.health_check.as_ref();
@@ -104,11 +106,11 @@ impl Balancer {
             let mut peer = TargetPeer::new(circuit.id, index, target.clone(), rules);
             let known = before.and_then(|before| before.find(target));
             if let Some(known) = known {
-                peer.slot = Arc::clone(&known.slot);
+                peer.stats = Arc::clone(&known.stats);
             }
             let watch = known.and_then(|known| known.watch.get()).filter(|watch| watch.has_check(check)).cloned();
             if let Some(watch) =
-                watch.or_else(|| is_watched.then(|| ground.health.watch(circuit.id, target, check, circuit.backend)))
+                watch.or_else(|| is_watched.then(|| context.health.watch(circuit.id, target, check, circuit.backend)))
             {
                 peer.watch = watch.into();
             }
@@ -124,10 +126,10 @@ impl Balancer {
                 .traffic
                 .affinity
                 .cookie
-                .then(|| Box::new(Stickiness::new(circuit.id, circuit.targets.iter(), scheme))),
+                .then(|| Box::new(Stickiness::new(circuit.id, circuit.targets.iter()))),
             budget: retries.idempotent.then(|| budget.unwrap_or_else(|| Arc::new(RetryBudget::new()))),
-            targets: Targets::new(targets, circuit.load_balancing.strategy, before, turn, ground.fails_open),
-            ground,
+            targets: Targets::new(targets, circuit.load_balancing.strategy, before, turn, context.fails_open),
+            context,
         }
     }
 
@@ -199,12 +201,17 @@ impl Balancer {
     }
 
     fn may_take(&self, only: &TargetPeer, tried: Mask) -> bool {
-        !tried.has(only.index) && only.target().weight > 0 && (self.ground.fails_open || only.is_usable())
+        !tried.has(only.index) && only.target().weight > 0 && (self.context.fails_open || only.is_usable())
+    }
+
+    /// An attempt has failed in this way, after it had begun well.
+    pub(crate) fn note_fault(&self, fault: TargetFault) {
+        self.context.metrics.faults.inc(fault);
     }
 
     /// Something failed at a target.
     fn failed(&self, target: &TargetPeer) {
-        let watch = || self.ground.health.watch(self.circuit, target.target(), None, self.rules.backend);
+        let watch = || self.context.health.watch(self.circuit, target.target(), None, self.rules.backend);
         target.watch.get_or_init(watch).failed();
     }
 }
@@ -237,7 +244,7 @@ impl Targets {
         }
         let member = |target: &TargetPeer| Member {
             weight: target.target().weight,
-            slot: Arc::clone(&target.slot),
+            stats: Arc::clone(&target.stats),
             watch: target.watch.get().cloned(),
         };
         let list = targets.iter().map(member).collect();

@@ -2,12 +2,10 @@
 //!
 //! Invariant: generations of one circuit id share one [`Lifetime`], so a change never touches an open connection.
 
-mod answer;
-mod connection;
 mod edits;
 mod lifetime;
-mod limits;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use entities::authority::{Authority, Scheme};
@@ -17,16 +15,17 @@ use entities::ids::CircuitKey;
 use http::HeaderValue;
 
 use crate::access::Rules;
-use crate::balance::{Balancer, Ground};
+use crate::balance::{Balancer, TargetContext};
+use crate::connection::Busy;
+use crate::limits::TimeLimits;
 use crate::rate::{Bandwidth, RateLimiter};
-use crate::table::Slot;
+use crate::refusal::Refused;
+use crate::reply::Problem;
+use crate::slot::Slot;
 
-pub(crate) use answer::AnswerWait;
-pub(crate) use connection::{Busy, Client, Connection, Entrance, Notice};
 pub(crate) use edits::{Edits, HeaderEdits};
-pub(crate) use lifetime::{Lifetime, NotOpened, OpenRequest};
-pub use limits::TimeLimits;
-pub(crate) use limits::unless_zero;
+use lifetime::NotOpened;
+pub(crate) use lifetime::{Lifetime, OpenRequest};
 
 /// One generation of a circuit, ready to serve.
 pub(crate) struct LiveCircuit {
@@ -56,18 +55,8 @@ pub(crate) struct LiveCircuit {
     pub(crate) balancer: Balancer,
     /// What outlives a generation.
     pub(crate) lifetime: Arc<Lifetime>,
-    /// How clients reach it, for the target to know.
-    pub(crate) way_in: WayIn,
-}
-
-/// How clients reach a circuit.
-pub(crate) struct WayIn {
-    /// The scheme that clients use.
-    pub(crate) scheme: Scheme,
-    /// The same as a field value.
-    pub(crate) scheme_value: HeaderValue,
-    /// The port that clients use.
-    pub(crate) port_value: HeaderValue,
+    /// The port that clients use, for the target to know.
+    pub(crate) public_port: HeaderValue,
 }
 
 // === impl LiveCircuit ===
@@ -79,12 +68,11 @@ impl LiveCircuit {
         authority: &Authority,
         limits: TimeLimits,
         before: Option<&Self>,
-        ground: &Arc<Ground>,
+        ground: &Arc<TargetContext>,
     ) -> Self {
         let circuit = versioned.circuit;
         let lifetime = before.map(|before| Arc::clone(&before.lifetime)).unwrap_or_default();
         let limits = limits.with(circuit.traffic.timeouts, circuit.backend);
-        let way_in = WayIn::new(&circuit.frontend, authority);
         let rate = RateLimiter::of(circuit.traffic.rate_limit, before.and_then(|before| before.rate.as_ref()));
         let bandwidth = before.and_then(|before| before.bandwidth.as_ref());
         let bandwidth = Bandwidth::of(circuit.traffic.bandwidth, bandwidth);
@@ -93,8 +81,8 @@ impl LiveCircuit {
             slot: Slot::of(&circuit.frontend),
             is_public: circuit.access.public,
             access: Rules::of(&circuit),
-            balancer: Balancer::new(&circuit, limits, way_in.scheme, before, lifetime.turn(), Arc::clone(ground)),
-            way_in,
+            balancer: Balancer::new(&circuit, limits, before, lifetime.turn(), Arc::clone(ground)),
+            public_port: public_port(&circuit.frontend, authority),
             rate,
             bandwidth,
             protocol: circuit.protocol,
@@ -106,22 +94,32 @@ impl LiveCircuit {
             lifetime,
         }
     }
+
+    /// Opens a request, or a stream, of the client at `ip`, of which at most `most` may be open; 0 is no cap.
+    pub(crate) fn open(&self, busy: &Busy, ip: IpAddr, most: usize) -> Result<OpenRequest, Refused> {
+        let opened = self.lifetime.open(&busy.connection, busy.request, most);
+        let open = opened.map_err(|not_opened| match not_opened {
+            // It ended between the look-up and now.
+            NotOpened::Ended => Refused::plainly(Problem::UnknownAddress),
+            NotOpened::Full => Refused::new(Problem::CircuitConnections, most.to_string()),
+        })?;
+        // Last, so that nobody uses up the rate of a circuit who may not use it.
+        let taken = self.rate.as_ref().map_or(Ok(()), |limiter| limiter.take(ip));
+        taken.map_err(|wait| {
+            Refused::new(Problem::TooManyRequests { retry_after_s: wait.seconds() }, wait.to_string())
+        })?;
+        Ok(open)
+    }
 }
 
-// === impl WayIn ===
-
-impl WayIn {
-    fn new(frontend: &Frontend, authority: &Authority) -> Self {
-        let (scheme, port) = match frontend {
-            Frontend::Port { port } => {
-                let scheme = authority.ports.as_ref().map(|ports| ports.public_scheme);
-                (scheme.unwrap_or_default(), port.number())
-            }
-            Frontend::Subdomain { .. } => match &authority.subdomains {
-                Some(domain) => (domain.public_scheme, domain.public_port.number()),
-                None => (Scheme::default(), Scheme::default().default_port()),
-            },
-        };
-        Self { scheme, scheme_value: HeaderValue::from_static(scheme.as_str()), port_value: HeaderValue::from(port) }
-    }
+/// The port that clients of a circuit connect to: behind NAT it is not the one that listens.
+fn public_port(frontend: &Frontend, authority: &Authority) -> HeaderValue {
+    let port = match frontend {
+        Frontend::Port { port } => port.number(),
+        Frontend::Subdomain { .. } => {
+            let domain = authority.subdomains.as_ref().map(|domain| domain.public_port.number());
+            domain.unwrap_or(Scheme::default().default_port())
+        }
+    };
+    HeaderValue::from(port)
 }

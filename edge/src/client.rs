@@ -3,6 +3,7 @@
 //! Invariant: what an untrusted peer says about anybody's address changes nothing.
 
 mod forwarded;
+mod identity;
 mod introduction;
 pub(crate) mod proxy_header;
 
@@ -10,13 +11,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 pub(crate) use forwarded::{Ambiguous, Origin};
+pub(crate) use identity::Client;
 pub(crate) use introduction::introduced;
 pub(crate) use proxy_header::Ends;
 
 use entities::range::AddressRange;
-
-use crate::circuit::Client;
-use crate::config::Config;
 
 /// How long a peer may take to introduce the connection, unless heads must be faster.
 const MAX_INTRODUCTION_TIME: Duration = Duration::from_secs(5);
@@ -32,13 +31,10 @@ pub(crate) struct Peers {
 // === impl Peers ===
 
 impl Peers {
-    /// Those that `config` names.
-    pub(crate) fn new(config: &Config) -> Self {
-        Self {
-            trusted: config.trusted_proxies.clone(),
-            introducing: config.proxy_protocol_from.clone(),
-            introduction_time: config.client.head.min(MAX_INTRODUCTION_TIME),
-        }
+    /// Believes those in `trusted`; connections from `introducing` begin with a header, which may take as long as the head of
+    /// a request.
+    pub(crate) fn new(trusted: Vec<AddressRange>, introducing: Vec<AddressRange>, head_time: Duration) -> Self {
+        Self { trusted, introducing, introduction_time: head_time.min(MAX_INTRODUCTION_TIME) }
     }
 
     /// The client at `ip`.
@@ -71,18 +67,13 @@ impl Peers {
 
 #[cfg(test)]
 mod tests {
-    use entities::authority::Authority;
-
     use super::*;
 
     #[test]
     fn a_peer_is_the_same_on_a_socket_of_either_family() {
-        let authority = Authority { name: "main".parse().expect("valid"), subdomains: None, ports: None };
-        let mut config =
-            Config::new("w1".parse().expect("valid"), authority, String::new(), String::new(), String::new());
-        config.trusted_proxies = vec!["10.0.0.0/8".parse().expect("valid")];
-        config.proxy_protocol_from = vec!["::ffff:192.0.2.1".parse().expect("valid")];
-        let peers = Peers::new(&config);
+        let trusted = vec!["10.0.0.0/8".parse().expect("valid")];
+        let introducing = vec!["::ffff:192.0.2.1".parse().expect("valid")];
+        let peers = Peers::new(trusted, introducing, Duration::from_secs(30));
         for ip in ["10.0.0.1", "::ffff:10.0.0.1"] {
             assert!(peers.client(ip.parse().expect("an address")).is_trusted_proxy, "{ip}");
         }

@@ -15,8 +15,9 @@ use entities::ids::{BootId, WorkerId};
 use entities::range::AddressRange;
 use entities::token::CookieKey;
 
-pub use crate::circuit::TimeLimits;
+use crate::connection::Secure;
 use crate::freshness::MaxStaleness;
+pub use crate::limits::TimeLimits;
 pub use crate::memory::{MemoryRules, ceiling_of_control_group};
 
 /// Settings of one edge.
@@ -86,6 +87,8 @@ pub struct Config {
     pub targets: TargetRules,
     /// Tells how old the snapshot is.
     pub clock: SharedClock,
+    /// What secures connections, on all ports; nothing, unless a test does.
+    pub secure: Option<Arc<dyn Secure>>,
 }
 
 /// Where targets may be, and when they are tried.
@@ -188,6 +191,7 @@ impl Config {
             uncounted_clients: Vec::new(),
             targets: TargetRules::default(),
             clock: Arc::new(SystemClock),
+            secure: None,
         }
     }
 

@@ -1,10 +1,12 @@
 //! Where the edge may connect to.
 //!
-//! An app proxy connects where it is told, so whoever may open a circuit could make it speak to everything that it can
-//! reach; these rules say where that ends. They hold for addresses, after names are looked up.
+//! Anyone who may open a circuit chooses where the edge connects (SSRF). These rules limit that. They hold for addresses,
+//! after names are looked up.
 //!
 //! Invariant: the edge never connects to a socket of its own, to the coordinator, to the registry, or to an address that is
 //! nobody's service.
+
+mod own_ports;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,7 +17,7 @@ use entities::range::AddressRange;
 use http::Uri;
 
 use crate::config::{Config, Listeners, TargetRules};
-use crate::table::Table;
+pub(crate) use own_ports::OwnPorts;
 
 /// Where clouds tell machines their secrets, besides link-local addresses: AWS over IPv6, Alibaba Cloud, Oracle Cloud.
 const METADATA: [IpAddr; 3] = [
@@ -42,8 +44,8 @@ pub(crate) struct Egress {
     pub(crate) local: Vec<IpAddr>,
     /// Ports of this machine on which parts of the proxy listen, besides those of circuits.
     pub(crate) own_ports: Vec<u16>,
-    /// The ports of circuits are in here.
-    pub(crate) table: Option<Arc<Table>>,
+    /// The ports of circuits.
+    pub(crate) circuit_ports: Arc<OwnPorts>,
 }
 
 /// An address that the edge does not connect to.
@@ -68,8 +70,8 @@ enum Reason {
 // === impl Egress ===
 
 impl Egress {
-    /// The rules of the edge that `config` describes, which serves `table`.
-    pub(crate) async fn new(config: &Config, listeners: &Listeners, table: Arc<Table>) -> Self {
+    /// The rules of the edge that `config` describes; `circuit_ports` are those that it opens as it goes.
+    pub(crate) async fn new(config: &Config, listeners: &Listeners, circuit_ports: Arc<OwnPorts>) -> Self {
         let TargetRules { allows_loopback, allowed, denied, own, .. } = config.targets.clone();
         let coordinator = config.coordinator_url.parse().ok().and_then(|url: Uri| place_of(&url));
         let own = find(own.into_iter().chain(coordinator)).await;
@@ -83,7 +85,7 @@ impl Egress {
             denied,
             own,
             local: local_addresses(),
-            table: Some(table),
+            circuit_ports,
         }
     }
 
@@ -125,8 +127,7 @@ impl Egress {
         if !ip.is_loopback() && !self.local.contains(&ip) {
             return false;
         }
-        let is_circuit = |table: &Arc<Table>| port.try_into().is_ok_and(|port| table.by_port(port).is_some());
-        self.own_ports.contains(&port) || self.table.as_ref().is_some_and(is_circuit)
+        self.own_ports.contains(&port) || self.circuit_ports.contains(port)
     }
 }
 

@@ -28,11 +28,30 @@ use rand::RngExt as _;
 use tokio::time::Instant;
 
 use crate::egress::Egress;
-use crate::metrics::Metrics;
+use crate::metrics::{Counter, CounterOf, metrics};
+use crate::words::words;
 pub(crate) use reports::Reports;
 use schedule::{Job, Schedule};
 pub(crate) use watch::Watch;
 use watch::{AddressHealth, Checked};
+
+metrics! {
+    /// What is counted of probes and of targets that fail.
+    pub(crate) struct HealthMetrics {
+        probes: CounterOf<ProbeOutcome> = ("probes_total", "Probes of targets"),
+        targets_out: Counter = ("targets_out_total", "Times that a failing target was taken out"),
+    }
+}
+
+words! {
+    /// How a probe ended.
+    pub(crate) enum ProbeOutcome in "outcome" {
+        /// The target did not answer as its check expects.
+        Failed = "failed",
+        /// The target works.
+        Ok = "ok",
+    }
+}
 
 /// Where a target is, whichever circuits have it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -52,15 +71,15 @@ struct Question {
 /// The health of all targets of an edge.
 #[derive(Clone)]
 pub(crate) struct Health {
-    shared: Arc<Shared>,
+    shared: Arc<HealthState>,
 }
 
-struct Shared {
+struct HealthState {
     addresses: Mutex<HashMap<Address, Weak<AddressHealth>>>,
     schedule: Schedule,
     reports: Reports,
     egress: Arc<Egress>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<HealthMetrics>,
 }
 
 // === impl Address ===
@@ -86,8 +105,8 @@ impl fmt::Display for Address {
 
 impl Health {
     /// Nothing is known yet.
-    pub(crate) fn new(egress: Arc<Egress>, metrics: Arc<Metrics>) -> Self {
-        let shared = Shared {
+    pub(crate) fn new(egress: Arc<Egress>, metrics: Arc<HealthMetrics>) -> Self {
+        let shared = HealthState {
             addresses: Mutex::default(),
             schedule: Schedule::default(),
             reports: Reports::default(),

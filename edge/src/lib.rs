@@ -2,39 +2,29 @@
 //!
 //! # Layout
 //!
+//! From a client to a target, each room naming only rooms below it (`deploy/test --only arrows` draws them):
+//!
 //! | module | what it holds |
 //! |---|---|
-//! | [`config`] | what an edge is told from outside |
-//! | [`cli`], [`settings`] | the command line of `appproxy-edge`, and its configuration file |
-//! | `run` | the life of one edge: start, serve, leave |
-//! | `listen` | sockets: the traffic port, dynamic ports, the connections on them |
-//! | `listen::http1` | HTTP/1 connections between and before their requests |
-//! | `listen::http2` | HTTP/2 on the ports of circuits that speak it |
-//! | `listen::proxy` | the `ProxyHttp` phases, one file a concern |
-//! | [`guard`] | what a request head must be before anybody acts on it |
-//! | `head` | the bytes of a message's head, before anybody parses them |
-//! | `tunnel` | upgraded connections: the handshake with the target, and the bytes after it |
-//! | `tcp` | byte streams, and the relay that carries them and tunnels |
-//! | `descriptors` | whether there are file descriptors left |
-//! | `table` | circuits by host and by port, and what a change of the registry means for them |
-//! | `circuit` | what one circuit needs at run time, and the connections that it has open |
-//! | `client` | who the client is: the peer, or whom a trusted proxy speaks for |
-//! | [`balance`] | which target gets the next request, and how often one is tried |
-//! | `health` | which targets work: what requests meet, and what probes find out |
-//! | [`access`] | who may use a circuit: tickets, cookies, bearer tokens, whose page asks |
+//! | [`cli`], [`settings`], [`config`] | the command line, the configuration file, what an edge is told from outside |
+//! | `run` | the life of one edge: start, serve, leave; the counters of all rooms |
+//! | `listen` | sockets, and the one door of every connection: introduction, shedding, caps, securing, protocol |
+//! | `serve` | what a connection speaks: HTTP/1 between its requests, HTTP/2, bytes |
+//! | `proxy` | the phases of a request: identify, find, admit, choose, edit, judge the answer |
+//! | `tunnel`, `tcp` | upgraded connections and byte streams, and the relay that carries both |
+//! | `shared` | what everything that serves clients shares |
+//! | `sync`, `snapshot` | follow the registry and write the table; what is served, on disk |
+//! | `table`, `circuit` | circuits by host and by port; what one circuit needs at run time |
+//! | [`balance`], `health` | which target gets the next request; which targets work |
 //! | `address`, `egress` | where a target is, and whether the edge may connect there |
-//! | `freshness` | how long ago what is served was confirmed, and whether that is too long |
-//! | `sync` | follows the registry, writes the table, says how far it is |
-//! | `snapshot` | what is served, on disk: for a start while the registry is away |
-//! | `api` | the worker API: health, metrics, status, sync |
-//! | `keys` | the worker keys, and their rotation |
-//! | `registration` | register, heartbeat and leave at the coordinator |
-//! | `presence` | the edge's own key in the registry |
-//! | `rate` | how many requests a circuit takes, and how many bytes it carries |
-//! | `reply`, `request_id` | the edge's own answers; what each request is called |
-//! | `refusals` | what is turned away, counted and logged |
-//! | `memory` | how near the memory ceiling is, and what is done about it |
-//! | `metrics` | counters; `metrics.txt` lists them |
+//! | [`access`] | who may use a circuit: tickets, cookies, bearer tokens, whose page asks |
+//! | `record`, `refusal` | what is known about whatever has ended, and who is told; what is turned away |
+//! | `connection`, `client` | a client's connection: its stream, its entrance, what it is told; who the client is |
+//! | `rate`, `memory`, `freshness` | limits of rates and bytes, of memory, of the age of what is served |
+//! | `api`, `registration`, `presence`, `keys` | the worker API; the edge at its coordinator and in the registry |
+//! | `reply`, `request_id`, `head`, [`guard`] | answers of the edge; names of requests; heads as bytes, and what they may be |
+//! | `metrics`, `words` | how rooms count, in closed sets of words; `metrics.txt` lists all counters |
+//! | `limits`, `slot`, `position`, `backoff`, `descriptors`, `socket` | small things that many rooms need |
 //!
 //! # Invariants
 //!
@@ -42,7 +32,8 @@
 //! * `applied` is never ahead of the table and the listening sockets.
 //! * A registry that is away, empty, restored or somebody else's takes no circuit away; nor does one that stops naming
 //!   many at once. What nobody confirms for too long takes no new requests.
-//! * Only `listen` and `balance` know pingora; everything else is tested without it.
+//! * Only `proxy`, `serve` and `balance` know pingora; everything else is tested without it.
+//! * Rooms form no circle. Whatever ends has one record, and what a client is told decides what is counted.
 //! * Nothing that [`run()`] starts outlives it, but for idle connections to targets (pingora's pool keeps those for at
 //!   most the idle time of a target connection) and for a last write of the snapshot that the disk does not take.
 
@@ -55,6 +46,7 @@ mod circuit;
 pub mod cli;
 mod client;
 pub mod config;
+mod connection;
 mod descriptors;
 mod egress;
 mod freshness;
@@ -62,23 +54,33 @@ pub mod guard;
 mod head;
 mod health;
 mod keys;
+mod limits;
 mod listen;
 mod memory;
 mod metrics;
+mod position;
 mod presence;
+mod proxy;
 mod rate;
-mod refusals;
+mod record;
+mod refusal;
 mod registration;
 mod reply;
 mod request_id;
 mod run;
+mod serve;
 pub mod settings;
+mod shared;
+mod slot;
 mod snapshot;
+mod socket;
 mod sync;
 mod table;
 mod tcp;
 mod tunnel;
+mod words;
 
 pub use config::{Config, Listeners};
+pub use connection::{Secure, SecuredStream, Security};
 pub use run::{RunError, run};
 pub use snapshot::SnapshotError;

@@ -14,12 +14,18 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Gauge, as_gauge, metrics};
 pub use ceiling::ceiling_of_control_group;
 use pressure::Pressure;
 
-/// How long clients that are turned away should stay away: some intervals, so that a change is seen by then.
-pub(crate) const RETRY_AFTER_S: u16 = 5;
+metrics! {
+    /// What is known of memory.
+    pub(crate) struct MemoryMetrics {
+        resident_bytes: Gauge = ("resident_bytes", "Memory that the process takes"),
+        ceiling_bytes: Gauge = ("memory_ceiling_bytes", "Memory that it may take; 0 for no ceiling"),
+        shedding: Gauge = ("shedding", "Whether new connections are turned away for want of memory"),
+    }
+}
 
 /// How much memory the process may take.
 #[derive(Clone)]
@@ -38,7 +44,7 @@ pub(crate) struct Memory {
     pressure: Mutex<Pressure>,
     /// The same as a number, to be read for each request.
     level: AtomicU64,
-    metrics: Arc<Metrics>,
+    metrics: Arc<MemoryMetrics>,
 }
 
 // === impl MemoryRules ===
@@ -65,7 +71,7 @@ impl fmt::Debug for MemoryRules {
 
 impl Memory {
     /// Has looked once.
-    pub(crate) fn new(rules: MemoryRules, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(rules: MemoryRules, metrics: Arc<MemoryMetrics>) -> Self {
         let memory =
             Self { rules, pressure: Mutex::new(Pressure::None), level: AtomicU64::new(Pressure::None as u64), metrics };
         memory.look();
@@ -100,10 +106,9 @@ impl Memory {
     fn look(&self) {
         // A system that does not say it leaves things as they are.
         let Some(resident_bytes) = (self.rules.resident)() else { return };
-        let as_gauge = |number| i64::try_from(number).unwrap_or(i64::MAX);
         self.metrics.resident_bytes.set(as_gauge(resident_bytes));
         let Some(ceiling_bytes) = self.rules.ceiling_bytes else { return };
-        self.metrics.memory_ceiling_bytes.set(as_gauge(ceiling_bytes));
+        self.metrics.ceiling_bytes.set(as_gauge(ceiling_bytes));
         let mut pressure = self.pressure.lock();
         let next = pressure.next(resident_bytes, ceiling_bytes);
         if next != *pressure {

@@ -14,7 +14,7 @@ use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::health::{Health, Reports};
 use crate::keys::WorkerKeys;
-use crate::metrics::Metrics;
+use crate::metrics::Gauge;
 
 /// How long the coordinator may take to answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,7 +40,16 @@ pub(crate) struct Registrar {
     registration: Registration,
     heartbeat_interval: Duration,
     is_id_in_use: Arc<watch::Sender<bool>>,
-    metrics: Arc<Metrics>,
+    load: Load,
+}
+
+/// What the coordinator hears of the edge's load.
+#[derive(Clone)]
+pub(crate) struct Load {
+    /// Circuits in the table.
+    pub(crate) circuits: Gauge,
+    /// Client connections.
+    pub(crate) connections: Gauge,
 }
 
 /// What the coordinator made of a request.
@@ -71,7 +80,7 @@ impl Registrar {
         config: &Config,
         keys: Arc<WorkerKeys>,
         is_id_in_use: watch::Sender<bool>,
-        metrics: Arc<Metrics>,
+        load: Load,
     ) -> Result<Self, reqwest::Error> {
         // The coordinator is a neighbour: what the environment says about proxies is meant for elsewhere.
         let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).no_proxy().build()?;
@@ -89,7 +98,7 @@ impl Registrar {
             },
             heartbeat_interval: config.heartbeat_interval,
             is_id_in_use: Arc::new(is_id_in_use),
-            metrics,
+            load,
         })
     }
 
@@ -150,8 +159,8 @@ impl Registrar {
             let targets = reports.take(MAX_TARGET_REPORTS);
             let heartbeat = Heartbeat {
                 boot_id: self.registration.boot_id,
-                circuits: as_count(self.metrics.circuits.get()),
-                connections: as_count(self.metrics.connections_open.get()),
+                circuits: as_count(self.load.circuits.get()),
+                connections: as_count(self.load.connections.get()),
                 targets,
             };
             match self.send(self.http.post(&url).json(&heartbeat)).await {

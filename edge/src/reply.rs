@@ -7,11 +7,13 @@ use http::header::{ALLOW, HeaderName, LOCATION, REFERRER_POLICY, RETRY_AFTER, WW
 use http::{HeaderValue, StatusCode};
 
 use crate::guard::Rule;
-use crate::memory;
 use crate::request_id::RequestId;
 
 /// When to ask again for an application that is starting.
 const STARTING_RETRY_S: u16 = 2;
+
+/// When to ask again after there was no memory: some intervals of looking at it, so that a change is seen by then.
+const OVERLOADED_RETRY_S: u16 = 5;
 
 /// When to ask again where too much is open already.
 const FULL_RETRY_S: u16 = 5;
@@ -19,8 +21,10 @@ const FULL_RETRY_S: u16 = 5;
 /// What programs match on. The words are part of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Problem {
-    /// The request is not what HTTP/1.1 allows.
+    /// The request names no host that HTTP/1.1 allows.
     BadRequest,
+    /// The content of the request is not framed as HTTP asks.
+    BadContent,
     /// Fields of proxies in front of the edge name different clients.
     AmbiguousClient,
     /// A query parameter does not parse.
@@ -74,6 +78,16 @@ pub(crate) enum Problem {
     ClientConnections,
     /// The circuit has too much open already.
     CircuitConnections,
+    /// The client does not take its answer.
+    WriteTimeout,
+    /// The connection has as many streams open as it may have.
+    TooManyStreams,
+    /// The client breaks the rules of HTTP/2, or tires the edge with what they allow.
+    Http2Abuse,
+    /// The proxy in front did not introduce the connection.
+    ProxyProtocol,
+    /// The connection could not be secured.
+    Handshake,
 }
 
 /// An answer of the edge's own.
@@ -99,6 +113,9 @@ impl Problem {
         match self {
             Self::BadRequest => {
                 (StatusCode::BAD_REQUEST, "bad_request", "Bad Request", "The request has no valid Host field.")
+            }
+            Self::BadContent => {
+                (StatusCode::BAD_REQUEST, "bad_request", "Bad Request", "The content of the request is malformed.")
             }
             Self::AmbiguousClient => (
                 StatusCode::BAD_REQUEST,
@@ -240,12 +257,44 @@ impl Problem {
                 "Application too busy",
                 "The application has as many requests and connections open as it may have. Try again later.",
             ),
+            Self::WriteTimeout => (
+                StatusCode::REQUEST_TIMEOUT,
+                "write_timeout",
+                "Request Timeout",
+                "The client did not take the answer in time.",
+            ),
+            Self::TooManyStreams => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too_many_streams",
+                "Too many streams",
+                "The connection has as many streams open as it may have. Try again when one has ended.",
+            ),
+            Self::Http2Abuse => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "http2_abuse",
+                "Too Many Requests",
+                "The connection brings more than it may that cannot be served.",
+            ),
+            Self::ProxyProtocol => (
+                StatusCode::BAD_REQUEST,
+                "proxy_protocol",
+                "Bad Request",
+                "The connection must begin with a header of the PROXY protocol.",
+            ),
+            Self::Handshake => {
+                (StatusCode::BAD_REQUEST, "handshake", "Bad Request", "The connection could not be secured.")
+            }
         }
     }
 
     /// Its status.
     pub(crate) fn status(self) -> StatusCode {
         self.parts().0
+    }
+
+    /// The word that programs match on.
+    pub(crate) fn code(self) -> &'static str {
+        self.parts().1
     }
 
     /// The answer to the request `id` as a page for people, or as `application/problem+json` (RFC 9457).
@@ -263,7 +312,7 @@ impl Problem {
         let field = match self {
             Self::NoTarget => Some((RETRY_AFTER, HeaderValue::from_static("1"))),
             Self::Starting => Some((RETRY_AFTER, HeaderValue::from(STARTING_RETRY_S))),
-            Self::Overloaded => Some((RETRY_AFTER, HeaderValue::from(memory::RETRY_AFTER_S))),
+            Self::Overloaded => Some((RETRY_AFTER, HeaderValue::from(OVERLOADED_RETRY_S))),
             Self::TooManyRequests { retry_after_s } => Some((RETRY_AFTER, HeaderValue::from(retry_after_s))),
             Self::Unconfirmed => Some((RETRY_AFTER, HeaderValue::from_static("30"))),
             Self::ClientConnections | Self::CircuitConnections => Some((RETRY_AFTER, HeaderValue::from(FULL_RETRY_S))),
@@ -280,7 +329,12 @@ impl Problem {
         // Whoever breaks rules may go on in a way that would be read as a request.
         let must_close = matches!(
             self,
-            Self::BadRequest | Self::Malformed(_) | Self::HeadTimeout | Self::BodyTimeout | Self::ClientConnections
+            Self::BadRequest
+                | Self::BadContent
+                | Self::Malformed(_)
+                | Self::HeadTimeout
+                | Self::BodyTimeout
+                | Self::ClientConnections
         );
         Reply { status, content_type, body: body.into(), fields: field.into_iter().collect(), must_close }
     }

@@ -2,6 +2,8 @@
 //!
 //! Invariant: when [`run()`] returns, nothing listens, no connection is open and no task of the edge runs.
 
+mod counters;
+
 use std::sync::Arc;
 
 use entities::registry::Registry;
@@ -11,23 +13,25 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::access::{Authorizer, PublicKeys};
 use crate::api::{Api, Signals};
-use crate::balance::Ground;
+use crate::balance::TargetContext;
 use crate::client::Peers;
 use crate::config::{Config, Listeners};
-use crate::egress::Egress;
+use crate::egress::{Egress, OwnPorts};
 use crate::freshness::Freshness;
 use crate::health::Health;
 use crate::keys::WorkerKeys;
-use crate::listen::{DynamicPorts, EdgeProxy, TrafficPort};
+use crate::listen::{DynamicPorts, Listening, TrafficPort};
 use crate::memory::Memory;
-use crate::metrics::Metrics;
 use crate::presence::Presence;
-use crate::refusals::Refusals;
+use crate::proxy::EdgeProxy;
+use crate::record::{Log, Records, Totals};
 use crate::registration::Registrar;
-use crate::snapshot::{Remembered, Snapshot, SnapshotError};
+use crate::serve::Server;
+use crate::shared::Shared;
+use crate::snapshot::{Remembered, Snapshot, SnapshotError, SnapshotMetrics};
 use crate::sync::{Applier, Follower, Progress, Standing};
 use crate::table::Table;
-use crate::tcp::Streams;
+use counters::Counters;
 
 /// Why an edge cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -61,61 +65,60 @@ pub async fn run(
     listeners: Listeners,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
-    let metrics = Arc::new(Metrics::new()?);
+    let counters = Counters::register()?;
     let (in_use, is_id_in_use) = watch::channel(false);
     let worker_keys = WorkerKeys::new(&config);
-    let registrar = Registrar::new(&config, Arc::clone(&worker_keys), in_use, Arc::clone(&metrics))?;
-    let (snapshot, remembered) = open_snapshot(&config, &metrics).await?.unzip();
+    let registrar = Registrar::new(&config, Arc::clone(&worker_keys), in_use, counters.load())?;
+    let (snapshot, remembered) = open_snapshot(&config, &counters.snapshot).await?.unzip();
     let journal = snapshot.as_ref().map(Snapshot::journal);
     let table = Arc::new(Table::new());
-    let egress = Arc::new(Egress::new(&config, &listeners, Arc::clone(&table)).await);
-    let health = Health::new(Arc::clone(&egress), Arc::clone(&metrics));
-    let ground = Ground { health: health.clone(), egress, fails_open: config.targets.fails_open };
+    let own_ports = Arc::new(OwnPorts::default());
+    let egress = Arc::new(Egress::new(&config, &listeners, Arc::clone(&own_ports)).await);
+    let health = Health::new(Arc::clone(&egress), Arc::clone(&counters.health));
+    let targets = Arc::new(TargetContext {
+        health: health.clone(),
+        egress,
+        fails_open: config.targets.fails_open,
+        metrics: Arc::clone(&counters.targets),
+    });
     let (progress, position) = Progress::new();
     let freshness = Arc::new(Freshness::new(config.max_staleness()));
     let (leaving, is_leaving) = watch::channel(false);
     let (stop, must_stop) = watch::channel(false);
 
-    let memory = Arc::new(Memory::new(config.memory.clone(), Arc::clone(&metrics)));
+    let memory = Arc::new(Memory::new(config.memory.clone(), Arc::clone(&counters.memory)));
     let signals = Signals { position, is_leaving, is_id_in_use };
-    let (fresh, near, counting) = (Arc::clone(&freshness), Arc::clone(&memory), Arc::clone(&metrics));
-    let api = Api::new(&config, Arc::clone(&worker_keys), signals, journal.clone(), fresh, near, counting);
-    let refusals = Arc::new(Refusals::new(Arc::clone(&metrics)));
-    let peers = Arc::new(Peers::new(&config));
-    let streams = Streams {
+    let (fresh, near) = (Arc::clone(&freshness), Arc::clone(&memory));
+    let api = Api::new(&config, Arc::clone(&worker_keys), signals, journal.clone(), fresh, near, counters.of_api());
+    let totals = Totals(Arc::clone(&counters.records));
+    let shared = Arc::new(Shared {
         table: Arc::clone(&table),
         freshness: Arc::clone(&freshness),
-        peers: Arc::clone(&peers),
+        peers: peers(&config),
         memory: Arc::clone(&memory),
-        refusals: Arc::clone(&refusals),
-        max_open: config.client.max_open_per_circuit,
-        metrics: Arc::clone(&metrics),
-    };
+        records: Records::new(vec![Box::new(totals), Box::new(Log::default())]),
+        limits: config.client,
+        relays: Arc::clone(&counters.relays),
+        tunnels: Arc::clone(&counters.tunnels),
+    });
     let keys = Arc::new(PublicKeys::default());
-    let proxy = EdgeProxy {
-        table: Arc::clone(&table),
-        api,
-        freshness: Arc::clone(&freshness),
-        authorizer: Authorizer::new(Arc::clone(&keys), config.cookie_keys.clone(), Arc::clone(&config.clock)),
-        peers,
-        memory: Arc::clone(&memory),
-        refusals,
-        client: config.client,
-        metrics: Arc::clone(&metrics),
+    let authorizer = Authorizer::new(Arc::clone(&keys), config.cookie_keys.clone(), Arc::clone(&config.clock));
+    let proxy = EdgeProxy { shared: Arc::clone(&shared), api, authorizer }.shared();
+    let listening = Listening {
+        traffic: listeners.traffic,
+        port_address: config.port_address,
+        own_ports,
+        uncounted_clients: config.uncounted_clients.clone(),
+        secure: config.secure.clone(),
+        metrics: Arc::clone(&counters.connections),
     };
-    let (traffic, ports) = TrafficPort::open(
-        listeners.traffic,
-        config.port_address,
-        proxy.shared(),
-        config.client,
-        config.uncounted_clients.clone(),
-        streams,
-    )?;
+    let (traffic, ports) = TrafficPort::open(listening, Arc::new(Server::new(shared, proxy)))?;
 
-    let applier = Applier::new(&config, table, ports, keys, Arc::new(ground), journal.clone(), Arc::clone(&metrics));
+    let applying = Arc::clone(&counters.sync);
+    let applier = Applier::new(&config, table, ports, keys, targets, journal.clone(), applying);
     let presence = Presence::new(&config, Arc::clone(&registry), &layout);
-    let standing = Standing::new(progress, Arc::clone(&freshness), journal, Arc::clone(&metrics));
-    let mut follower = Follower::new(&config, registry, layout, applier, standing, freshness, metrics);
+    let standing = Standing::new(progress, Arc::clone(&freshness), journal, Arc::clone(&counters.sync));
+    let mut follower = Follower::new(&config, registry, layout, applier, standing, freshness, counters.sync);
     if let Some(remembered) = remembered {
         follower.remember(remembered);
     }
@@ -164,8 +167,15 @@ pub async fn run(
     failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
+fn peers(config: &Config) -> Peers {
+    Peers::new(config.trusted_proxies.clone(), config.proxy_protocol_from.clone(), config.client.head)
+}
+
 /// Reads the snapshot, if there is a folder for one.
-async fn open_snapshot(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<(Snapshot, Remembered)>, RunError> {
+async fn open_snapshot(
+    config: &Config,
+    metrics: &Arc<SnapshotMetrics>,
+) -> Result<Option<(Snapshot, Remembered)>, RunError> {
     let Some(folder) = config.data_dir.clone() else { return Ok(None) };
     let (clock, metrics) = (Arc::clone(&config.clock), Arc::clone(metrics));
     let opened = tokio::task::spawn_blocking(move || Snapshot::open(&folder, clock, metrics)).await?;

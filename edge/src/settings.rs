@@ -17,8 +17,8 @@ use program::log::LogSettings;
 use program::registry::RegistrySettings;
 use program::settings::{SettingFaults, Settings};
 
-use crate::circuit::unless_zero;
 use crate::config::{ClientLimits, Config, MemoryRules, TargetRules, TimeLimits, ceiling_of_control_group, loopback};
+use crate::limits::unless_zero;
 
 /// A commented configuration file.
 pub const SAMPLE: &str = include_str!("../sample.toml");

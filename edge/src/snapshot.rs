@@ -22,14 +22,23 @@ use entities::clock::SharedClock;
 use entities::token::PublicKey;
 use tokio::sync::oneshot;
 
-use crate::metrics::Metrics;
-use crate::sync::Followed;
+use crate::metrics::{Counter, Gauge, as_gauge, metrics};
+use crate::position::Followed;
 pub(crate) use journal::Journal;
 use log::Log;
 use writer::Writer;
 
 /// How long the last write may hold up the end of the process.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+metrics! {
+    /// What is counted of the snapshot.
+    pub(crate) struct SnapshotMetrics {
+        writes: Counter = ("snapshot_writes_total", "Times that the snapshot was written"),
+        errors: Counter = ("snapshot_errors_total", "Times that it could not be written"),
+        bytes: Gauge = ("snapshot_bytes", "Size of the snapshot"),
+    }
+}
 
 /// Why there is no snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +82,7 @@ impl Snapshot {
     pub(crate) fn open(
         folder: &Path,
         clock: SharedClock,
-        metrics: Arc<Metrics>,
+        metrics: Arc<SnapshotMetrics>,
     ) -> Result<(Self, Remembered), SnapshotError> {
         let failed = |error| SnapshotError::Io { folder: folder.to_owned(), error };
         fs::create_dir_all(folder).map_err(failed)?;
@@ -97,7 +106,7 @@ impl Snapshot {
         });
         let age = followed.map(|(_, age)| age);
         tracing::info!(circuits = circuits.len(), bytes = log.bytes(), ?age, "snapshot read");
-        metrics.snapshot_bytes.set(i64::try_from(log.bytes()).unwrap_or(i64::MAX));
+        metrics.bytes.set(as_gauge(log.bytes()));
         let journal = Arc::new(Journal::new(&circuits, clock));
         let writer = Writer { log, journal: Arc::clone(&journal), metrics, lock };
         let has_ended = writer.start().map_err(failed)?;
@@ -131,9 +140,10 @@ mod tests {
     use entities::clock::SystemClock;
 
     use super::*;
+    use crate::metrics::Metrics;
 
     fn open(folder: &Path) -> Result<(Snapshot, Remembered), SnapshotError> {
-        let metrics = Arc::new(Metrics::new().expect("names are valid"));
+        let metrics = SnapshotMetrics::register(&Metrics::default()).expect("valid names");
         Snapshot::open(folder, Arc::new(SystemClock), metrics)
     }
 

@@ -6,6 +6,8 @@
 mod apply;
 mod batches;
 mod drains;
+mod metrics;
+mod ports;
 mod progress;
 mod read;
 mod standing;
@@ -26,16 +28,16 @@ use tokio::time::Instant;
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::freshness::Freshness;
-use crate::listen::DynamicPorts;
-use crate::metrics::Metrics;
+use crate::position::Followed;
 use crate::table::ledger::Observation;
 pub(crate) use apply::Applier;
 use apply::KeyListing;
 use batches::{MAX_BATCH_EVENTS, last_of_each_key, next_batch};
-pub(crate) use progress::{Position, Progress, StaleReason};
+pub(crate) use metrics::SyncMetrics;
+pub(crate) use ports::{OpenPort, Ports};
+pub(crate) use progress::Progress;
 use read::{Reader, Reading};
 pub(crate) use standing::Standing;
-pub(crate) use trust::Followed;
 
 /// The first wait after an error, and the longest one.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
@@ -47,14 +49,14 @@ const WATCH_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration
 const MIN_WATCH_LIFE: Duration = Duration::from_secs(1);
 
 /// Follows one registry for one edge.
-pub(crate) struct Follower {
+pub(crate) struct Follower<P> {
     registry: Arc<dyn Registry>,
     layout: Layout,
     reader: Reader,
-    applier: Applier,
+    applier: Applier<P>,
     standing: Standing,
     freshness: Arc<Freshness>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<SyncMetrics>,
     relist_held_back: Duration,
     /// Whether there is a snapshot that has been neither served nor overtaken by a list.
     has_snapshot: bool,
@@ -77,16 +79,16 @@ enum Ended {
 
 // === impl Follower ===
 
-impl Follower {
+impl<P: Ports> Follower<P> {
     /// Will write what `registry` says through `applier`, for the edge that `config` describes.
     pub(crate) fn new(
         config: &Config,
         registry: Arc<dyn Registry>,
         layout: Layout,
-        applier: Applier,
+        applier: Applier<P>,
         standing: Standing,
         freshness: Arc<Freshness>,
-        metrics: Arc<Metrics>,
+        metrics: Arc<SyncMetrics>,
     ) -> Self {
         let reader = Reader::new(layout.clone(), config.authority.name.clone(), Arc::clone(&metrics));
         let relist_held_back = config.held_back_relist_interval;
@@ -95,7 +97,7 @@ impl Follower {
     }
 
     /// Follows until `stop`, and hands the ports back that are open then.
-    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> DynamicPorts {
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> P {
         let freshness = Arc::clone(&self.freshness);
         tokio::select! {
             () = self.follow_for_ever() => {}

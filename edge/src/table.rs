@@ -10,24 +10,14 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 
-use entities::frontend::Frontend;
-use entities::host::HostName;
 use entities::ids::Port;
 use parking_lot::RwLock;
 
 use crate::circuit::LiveCircuit;
+use crate::slot::Slot;
 
 /// A shard of 50,000 circuits holds 800, so that growing one blocks its readers for microseconds.
 const SHARDS: usize = 64;
-
-/// A place in the table. A slot belongs to at most one circuit.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Slot {
-    /// A host on the traffic port.
-    Host(HostName),
-    /// A port of its own.
-    Port(Port),
-}
 
 /// All circuits that are served.
 pub(crate) struct Table {
@@ -41,18 +31,6 @@ struct Shards<K> {
 }
 
 type Shard<K> = RwLock<HashMap<K, Arc<LiveCircuit>>>;
-
-// === impl Slot ===
-
-impl Slot {
-    /// The slot that a frontend takes.
-    pub(crate) fn of(frontend: &Frontend) -> Self {
-        match frontend {
-            Frontend::Port { port } => Self::Port(*port),
-            Frontend::Subdomain { host, .. } => Self::Host(host.clone()),
-        }
-    }
-}
 
 // === impl Table ===
 

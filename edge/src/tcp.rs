@@ -3,13 +3,10 @@
 //! Invariant: nothing here knows pingora, and nothing looks into the bytes.
 
 mod connect;
-mod keep_alive;
 mod proxy_protocol;
+mod recorded;
 pub(crate) mod relay;
-mod serve;
 
 pub(crate) use connect::{ConnectError, connect};
-pub(crate) use keep_alive::keep_alive;
-#[cfg(test)]
 pub(crate) use proxy_protocol::header as proxy_header;
-pub(crate) use serve::{Streams, reset, serve};
+pub(crate) use recorded::Recorded;

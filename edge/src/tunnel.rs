@@ -4,28 +4,27 @@
 //! field more, the request's name; after it nothing of what passes is interpreted.
 
 mod handshake;
+mod run;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use entities::ids::CircuitKey;
 use tokio::net::TcpStream;
 
 use crate::balance::Hold;
-use crate::circuit::{Busy, OpenRequest};
+use crate::circuit::OpenRequest;
+use crate::connection::Busy;
+use crate::metrics::{Counter, metrics};
 use crate::rate::Bandwidth;
+use crate::record::Recording;
 pub(crate) use handshake::{Answer, HandshakeError, shake_hands};
+pub(crate) use run::run;
 
 /// Protocols that a request may not be upgraded to: they would take the connection out of the sight of its checks.
 const REFUSED: [&[u8]; 3] = [b"h2c", b"tls", b"http"];
 
 /// A request that has become a tunnel, on its way out of the HTTP proxy.
 pub(crate) struct Switched {
-    /// Whose circuit it belongs to, for logs.
-    pub(crate) key: CircuitKey,
-    /// Whose it is, for logs.
-    pub(crate) client: IpAddr,
     /// The target, which has said `101`.
     pub(crate) target: TcpStream,
     /// What the client gets first: the head of the `101`, and what the target sent behind it.
@@ -40,6 +39,15 @@ pub(crate) struct Switched {
     pub(crate) idle: Option<Duration>,
     /// How many bytes its circuit carries.
     pub(crate) bandwidth: Option<Arc<Bandwidth>>,
+    /// What is known about it.
+    pub(crate) recording: Box<Recording>,
+}
+
+metrics! {
+    /// What is counted of tunnels when they begin.
+    pub(crate) struct TunnelMetrics {
+        upgrades: Counter = ("upgrades_total", "Requests that became tunnels, such as WebSockets"),
+    }
 }
 
 /// Whether a request with these values of `Upgrade` may become a tunnel.

@@ -2,26 +2,26 @@
 //!
 //! Invariant: only what a person opened is redirected; what a program or a page asks for is answered.
 
+use entities::ids::CircuitKey;
 use http::request::Parts;
 use http::{HeaderValue, Method, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Rules;
 use super::same_site::is_navigation;
-use crate::circuit::LiveCircuit;
 use crate::reply::wants_html;
 
 /// What stays readable in a query (RFC 3986 §3.4).
 const QUERY: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 
-/// Where to send whoever made `request`, if the circuit says so: its page with `circuit`, the key, and `redirect`, the path
+/// Where to send whoever made `request`, if the circuit says so: its page with `circuit`, its `key`, and `redirect`, the path
 /// that was asked for, in its query.
-pub(crate) fn login_location(circuit: &LiveCircuit, rules: &Rules, request: &Parts) -> Option<HeaderValue> {
+pub(crate) fn login_location(key: &CircuitKey, rules: &Rules, request: &Parts) -> Option<HeaderValue> {
     let url = rules.login_url.as_deref().filter(|_| is_opened_by_a_person(request))?;
     let path = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let joint = if url.contains('?') { '&' } else { '?' };
-    let circuit = utf8_percent_encode(circuit.key.as_str(), QUERY);
+    let circuit = utf8_percent_encode(key.as_str(), QUERY);
     HeaderValue::from_str(&format!("{url}{joint}circuit={circuit}&redirect={}", utf8_percent_encode(path, QUERY))).ok()
 }
 

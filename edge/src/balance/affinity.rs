@@ -17,25 +17,15 @@ pub(crate) struct Stickiness {
     name: String,
     /// The cookie's value for each target.
     values: Box<[String]>,
-    /// The whole field for each target.
-    fields: Box<[HeaderValue]>,
 }
 
 // === impl Stickiness ===
 
 impl Stickiness {
-    /// The cookies of a circuit that clients reach by `scheme`.
-    pub(super) fn new<'a>(circuit: CircuitId, targets: impl Iterator<Item = &'a Target>, scheme: Scheme) -> Self {
+    /// The cookies of a circuit with these targets.
+    pub(super) fn new<'a>(circuit: CircuitId, targets: impl Iterator<Item = &'a Target>) -> Self {
         let name = format!("appproxy-target-{}", digest(circuit, "", 4));
-        let values: Box<[String]> = targets.map(|target| digest(circuit, &target.to_string(), 12)).collect();
-        let secure = if scheme == Scheme::Https { "; Secure" } else { "" };
-        let field = |value: &String| {
-            let text = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}");
-            // Hexadecimal digits and letters: always a field value.
-            HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
-        };
-        let fields = values.iter().map(field).collect();
-        Self { name, values, fields }
+        Self { name, values: targets.map(|target| digest(circuit, &target.to_string(), 12)).collect() }
     }
 
     /// The target that the cookies of a request name.
@@ -45,9 +35,12 @@ impl Stickiness {
         self.values.iter().position(|known| known.as_bytes() == value)
     }
 
-    /// The value of `Set-Cookie` that keeps a client with a target.
-    pub(crate) fn field(&self, index: usize) -> Option<&HeaderValue> {
-        self.fields.get(index)
+    /// The value of `Set-Cookie` that keeps a client, who came by `scheme`, with a target.
+    pub(crate) fn field(&self, index: usize, scheme: Scheme) -> Option<HeaderValue> {
+        let (name, value) = (&self.name, self.values.get(index)?);
+        let secure = if scheme == Scheme::Https { "; Secure" } else { "" };
+        // Hexadecimal digits and letters: always a field value.
+        HeaderValue::from_str(&format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}")).ok()
     }
 }
 
@@ -80,21 +73,23 @@ mod tests {
     #[test]
     fn a_cookie_finds_its_target_wherever_it_stands() {
         let circuit = CircuitId::random();
-        let before = Stickiness::new(circuit, targets(&[1, 2, 3]).iter(), Scheme::Http);
-        let field = before.field(1).expect("there is one").to_str().expect("text").to_owned();
+        let before = Stickiness::new(circuit, targets(&[1, 2, 3]).iter());
+        let field = before.field(1, Scheme::Http).expect("there is one").to_str().expect("text").to_owned();
         assert!(!field.contains("10.0.0.1") && !field.contains("Secure"), "{field}");
         let cookie = field.split(';').next().expect("a pair");
         let jar = format!("a=b; {cookie}; appproxy-target-00000000=1");
         let find = |stickiness: &Stickiness| stickiness.find([b"x=y".as_slice(), jar.as_bytes()].into_iter());
         assert_eq!(find(&before), Some(1));
-        assert_eq!(find(&Stickiness::new(circuit, targets(&[3, 4, 5, 2]).iter(), Scheme::Http)), Some(3));
-        assert_eq!(find(&Stickiness::new(circuit, targets(&[1, 3]).iter(), Scheme::Http)), None);
-        assert_eq!(find(&Stickiness::new(CircuitId::random(), targets(&[1, 2, 3]).iter(), Scheme::Http)), None);
+        assert_eq!(find(&Stickiness::new(circuit, targets(&[3, 4, 5, 2]).iter())), Some(3));
+        assert_eq!(find(&Stickiness::new(circuit, targets(&[1, 3]).iter())), None);
+        assert_eq!(find(&Stickiness::new(CircuitId::random(), targets(&[1, 2, 3]).iter())), None);
     }
 
     #[test]
     fn over_tls_a_cookie_stays_there() {
-        let stickiness = Stickiness::new(CircuitId::random(), targets(&[1]).iter(), Scheme::Https);
-        assert!(stickiness.field(0).expect("there is one").to_str().expect("text").ends_with("; Secure"));
+        let stickiness = Stickiness::new(CircuitId::random(), targets(&[1]).iter());
+        assert!(
+            stickiness.field(0, Scheme::Https).expect("there is one").to_str().expect("text").ends_with("; Secure")
+        );
     }
 }

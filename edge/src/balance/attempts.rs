@@ -10,11 +10,12 @@ use std::time::Duration;
 use entities::ids::CircuitKey;
 use tokio::time::Instant;
 
+use super::faults::{Retry, TargetFault};
 use super::mask::Mask;
 use super::{Balancer, Hold, TargetPeer};
 use crate::address::AddressError;
-use crate::metrics::{Metrics, Retry, TargetFault};
 use crate::request_id::RequestId;
+use crate::words::Words as _;
 
 /// How long after its first attempt a request may begin another one: a client that has waited so long learns that it did not
 /// work rather than wait for more.
@@ -48,6 +49,8 @@ pub(crate) struct Place<'a> {
     pub(crate) target: &'a TargetPeer,
     /// One of its addresses.
     pub(crate) address: SocketAddr,
+    /// Which attempt this is, counted from 1.
+    pub(crate) number: u8,
 }
 
 /// Why there is no connection.
@@ -109,12 +112,7 @@ impl Attempts {
     }
 
     /// Where the next attempt goes; `None` if nothing is left to try.
-    pub(crate) async fn next<'a>(
-        &mut self,
-        key: &CircuitKey,
-        balancer: &'a Balancer,
-        metrics: &Metrics,
-    ) -> Option<Place<'a>> {
+    pub(crate) async fn next<'a>(&mut self, key: &CircuitKey, balancer: &'a Balancer) -> Option<Place<'a>> {
         while self.may_go_on(balancer) {
             let next_address = self.last.filter(|_| std::mem::take(&mut self.has_more_addresses));
             let (target, number) = match next_address {
@@ -136,15 +134,15 @@ impl Attempts {
             // What an earlier attempt met says nothing about this one.
             self.is_starting = false;
             self.last = Some((target.index(), number));
-            match target.address(number, &balancer.ground.egress).await {
-                Ok(address) => return Some(Place { target, address }),
+            match target.address(number, &balancer.context.egress).await {
+                Ok(address) => return Some(Place { target, address, number: self.made }),
                 Err(error) => {
                     self.tried.add(target.index());
                     let fault = match error {
                         AddressError::Forbidden(_) => TargetFault::Forbidden,
                         _ => TargetFault::Resolve,
                     };
-                    metrics.count_target_fault(fault);
+                    balancer.context.metrics.faults.inc(fault);
                     tracing::warn!(
                         request = self.id.as_ref().map(tracing::field::display),
                         %key, target = %target.target(), %error, fault = "target", "there is no way to a target"
@@ -183,18 +181,17 @@ impl Attempts {
         &mut self,
         key: &CircuitKey,
         balancer: &Balancer,
-        metrics: &Metrics,
         why: NoConnection,
         error: &dyn Display,
     ) -> bool {
         let is_timeout = why == NoConnection::TimedOut;
         let fault = if is_timeout { TargetFault::ConnectTimeout } else { TargetFault::Connect };
-        metrics.count_target_fault(fault);
+        balancer.context.metrics.faults.inc(fault);
         let Some((index, number)) = self.last else { return false };
         let target = balancer.get(index);
         if let Some(target) = target {
             balancer.failed(target);
-            self.is_starting = why == NoConnection::Refused && !target.slot.has_answered();
+            self.is_starting = why == NoConnection::Refused && !target.stats.has_answered();
         }
         self.has_more_addresses = target.is_some_and(|target| number + 1 < target.addresses());
         if !self.has_more_addresses {
@@ -203,7 +200,7 @@ impl Attempts {
         let has_next = self.has_more_addresses || balancer.has_untried(self.tried);
         let can_retry = self.may_go_on(balancer) && has_next;
         if can_retry {
-            metrics.count_retry(Retry::Connect);
+            balancer.context.metrics.retries.inc(Retry::Connect);
         }
         self.log(key, target, fault, can_retry, error, "target cannot be reached");
         can_retry
@@ -215,7 +212,6 @@ impl Attempts {
         &mut self,
         key: &CircuitKey,
         balancer: &Balancer,
-        metrics: &Metrics,
         how: BrokenOff,
         error: &dyn Display,
     ) -> bool {
@@ -224,7 +220,7 @@ impl Attempts {
         if how == BrokenOff::Reused {
             // Pingora has its own limit for these; the target may well be there.
             self.made = self.made.saturating_sub(1);
-            metrics.count_retry(Retry::Reused);
+            balancer.context.metrics.retries.inc(Retry::Reused);
             return true;
         }
         self.tried.add(index);
@@ -233,12 +229,12 @@ impl Attempts {
         let may = self.may_go_on(balancer) && balancer.has_untried(self.tried);
         let is_paid = may && budget.spend();
         if is_paid {
-            metrics.count_retry(Retry::Sent);
+            balancer.context.metrics.retries.inc(Retry::Sent);
         } else if may {
-            metrics.count_retry(Retry::Unpaid);
+            balancer.context.metrics.retries.inc(Retry::Unpaid);
         }
         if is_paid {
-            metrics.count_target_fault(TargetFault::Broken);
+            balancer.context.metrics.faults.inc(TargetFault::Broken);
             self.log(key, target, TargetFault::Broken, true, error, "target broke off");
         }
         is_paid

@@ -36,5 +36,5 @@ impl Policy for Least {
 
 /// What the target would have to do with one request more, and its weight.
 fn load(member: &Member) -> (u64, u64) {
-    (u64::from(member.slot.open()) + 1, u64::from(member.weight))
+    (u64::from(member.stats.open()) + 1, u64::from(member.weight))
 }

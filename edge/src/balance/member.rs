@@ -11,7 +11,7 @@ use crate::health::Watch;
 
 /// What outlives a generation of a target that stays.
 #[derive(Debug, Default)]
-pub(super) struct Slot {
+pub(super) struct TargetStats {
     /// Requests, streams and tunnels that are open there.
     open: AtomicU32,
     /// Whether it has ever answered.
@@ -20,13 +20,13 @@ pub(super) struct Slot {
 
 /// Something that is open at a target.
 #[derive(Debug)]
-pub(crate) struct Hold(Arc<Slot>);
+pub(crate) struct Hold(Arc<TargetStats>);
 
 /// One target of several.
 pub(super) struct Member {
     /// Its share; with 0 it gets nothing new.
     pub(super) weight: u16,
-    pub(super) slot: Arc<Slot>,
+    pub(super) stats: Arc<TargetStats>,
     /// Without one it always works.
     pub(super) watch: Option<Arc<Watch>>,
 }
@@ -42,9 +42,9 @@ pub(super) struct Members {
     pub(super) credits: Credits,
 }
 
-// === impl Slot ===
+// === impl TargetStats ===
 
-impl Slot {
+impl TargetStats {
     pub(super) fn open(&self) -> u32 {
         self.open.load(Ordering::Acquire)
     }
@@ -64,9 +64,9 @@ impl Slot {
 // === impl Hold ===
 
 impl Hold {
-    pub(super) fn take(slot: &Arc<Slot>) -> Self {
-        slot.open.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(slot))
+    pub(super) fn take(stats: &Arc<TargetStats>) -> Self {
+        stats.open.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(stats))
     }
 }
 

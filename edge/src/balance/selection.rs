@@ -11,14 +11,14 @@ use std::sync::Arc;
 
 use entities::balance::Strategy;
 use parking_lot::Mutex;
-use pingora_core::protocols::l4::socket::SocketAddr as PingoraAddr;
+use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora_load_balancing::selection::{BackendIter, BackendSelection};
 use pingora_load_balancing::{Backend, Extensions};
 
 use super::in_turn::InTurn;
 use super::least::Least;
 use super::mask::Mask;
-use super::member::{Hold, Member, Members, Slot};
+use super::member::{Hold, Member, Members, TargetStats};
 use super::smooth::{Credits, Smooth};
 
 /// Which of several targets comes next.
@@ -82,7 +82,7 @@ impl<P: Policy> BackendSelection for Selector<P> {
     fn build(backends: &BTreeSet<Backend>) -> Self {
         let member = |backend: &Backend| Member {
             weight: u16::try_from(backend.weight).unwrap_or(u16::MAX),
-            slot: Arc::default(),
+            stats: Arc::default(),
             watch: None,
         };
         Self::build_with_config(backends, &Arc::new(Members::of(backends.iter().map(member).collect())))
@@ -133,7 +133,7 @@ impl Selection {
 
     /// Chooses among targets of these weights that always work: for measuring.
     pub fn of_weights(strategy: Strategy, weights: &[u16]) -> Self {
-        let member = |weight: &u16| Member { weight: *weight, slot: Arc::default(), watch: None };
+        let member = |weight: &u16| Member { weight: *weight, stats: Arc::default(), watch: None };
         Self::new(strategy, Members::of(weights.iter().map(member).collect()))
     }
 
@@ -159,7 +159,7 @@ impl Selection {
     pub(super) fn take(&self, index: usize) -> Option<Choice> {
         let member = self.members.list.get(index).filter(|member| member.weight > 0)?;
         let is_usable = member.watch.as_ref().is_none_or(|watch| watch.is_usable());
-        is_usable.then(|| Choice { index, hold: Hold::take(&member.slot) })
+        is_usable.then(|| Choice { index, hold: Hold::take(&member.stats) })
     }
 
     /// Whether there is anything to choose that is not in `tried`.
@@ -178,8 +178,8 @@ impl Selection {
 
     fn hold(&self, mut picks: impl BackendIter) -> Option<Choice> {
         let index = picks.next().and_then(index_of)?;
-        let slot: &Arc<Slot> = &self.members.list.get(index)?.slot;
-        Some(Choice { index, hold: Hold::take(slot) })
+        let stats: &Arc<TargetStats> = &self.members.list.get(index)?.stats;
+        Some(Choice { index, hold: Hold::take(stats) })
     }
 }
 

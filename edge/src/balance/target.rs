@@ -11,13 +11,13 @@ use std::time::Duration;
 use entities::circuit::Backend;
 use entities::ids::CircuitId;
 use entities::target::Target;
-use pingora_core::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::HttpPeer;
 
-use super::member::Slot;
+use super::member::TargetStats;
 use crate::address::{AddressError, Resolution};
-use crate::circuit::TimeLimits;
 use crate::egress::Egress;
 use crate::health::Watch;
+use crate::limits::TimeLimits;
 
 /// How long an idle connection to a target waits for the next request.
 const IDLE_TIME: Duration = Duration::from_secs(60);
@@ -35,14 +35,14 @@ pub(crate) struct TargetPeer {
     /// Its place in the circuit's list.
     pub(super) index: usize,
     /// What the circuit says.
-    target: Target,
+    target: Arc<Target>,
     rules: PeerRules,
     /// Tells this target of this circuit from all others.
     identity: u64,
     resolution: Resolution,
     /// How pingora connects to an IP literal: always in the same way.
     literal: Option<Box<HttpPeer>>,
-    pub(super) slot: Arc<Slot>,
+    pub(super) stats: Arc<TargetStats>,
     /// Begun when there is a check or a choice, else with the first failure.
     pub(super) watch: OnceLock<Arc<Watch>>,
 }
@@ -68,7 +68,16 @@ impl TargetPeer {
             Resolution::Literal(address) => Some(Box::new(peer(*address, identity, &rules))),
             Resolution::Name(_) => None,
         };
-        Self { index, target, rules, identity, resolution, literal, slot: Arc::default(), watch: OnceLock::new() }
+        Self {
+            index,
+            target: Arc::new(target),
+            rules,
+            identity,
+            resolution,
+            literal,
+            stats: Arc::default(),
+            watch: OnceLock::new(),
+        }
     }
 
     /// Its place in the circuit's list.
@@ -77,7 +86,7 @@ impl TargetPeer {
     }
 
     /// What the circuit says.
-    pub(crate) fn target(&self) -> &Target {
+    pub(crate) fn target(&self) -> &Arc<Target> {
         &self.target
     }
 
@@ -93,7 +102,7 @@ impl TargetPeer {
 
     /// The address with this number, counted from 0; a request that failed at one tries the next.
     pub(crate) async fn address(&self, number: usize, egress: &Egress) -> Result<SocketAddr, AddressError> {
-        let Target { host, port, .. } = &self.target;
+        let Target { host, port, .. } = &*self.target;
         self.resolution.get(host, *port, number, self.rules.limits.connect, egress).await
     }
 
@@ -112,7 +121,7 @@ impl TargetPeer {
 
     /// It has answered, or taken a connection that it need not answer.
     pub(super) fn succeeded(&self) {
-        self.slot.note_answer();
+        self.stats.note_answer();
         if let Some(watch) = self.watch.get() {
             watch.succeeded();
         }
@@ -139,7 +148,7 @@ fn peer(address: SocketAddr, identity: u64, rules: &PeerRules) -> HttpPeer {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use pingora_core::upstreams::peer::Peer as _;
+    use pingora::upstreams::peer::Peer as _;
 
     use super::*;
 

@@ -13,6 +13,7 @@ use proptest::prelude::{Just, any, prop, prop_assert, prop_assert_eq, prop_assum
 use proptest::strategy::Strategy as _;
 
 use super::*;
+use crate::health::HealthMetrics;
 use crate::metrics::Metrics;
 
 const LIMITS: TimeLimits =
@@ -21,7 +22,7 @@ const LIMITS: TimeLimits =
 /// A circuit whose targets come and go.
 struct Changing {
     circuit: Circuit,
-    ground: Arc<Ground>,
+    context: Arc<TargetContext>,
     turn: Arc<AtomicUsize>,
     balancer: Option<Balancer>,
 }
@@ -46,10 +47,11 @@ impl Changing {
             traffic: Traffic::default(),
         };
         let egress = Arc::new(Egress::default());
-        let metrics = Arc::new(Metrics::new().expect("valid"));
-        let health = Health::new(Arc::clone(&egress), metrics);
-        let ground = Arc::new(Ground { health, egress, fails_open });
-        Self { circuit, ground, turn: Arc::default(), balancer: None }
+        let all = Metrics::default();
+        let health = Health::new(Arc::clone(&egress), HealthMetrics::register(&all).expect("valid"));
+        let metrics = TargetMetrics::register(&all).expect("valid");
+        let context = Arc::new(TargetContext { health, egress, fails_open, metrics });
+        Self { circuit, context, turn: Arc::default(), balancer: None }
     }
 
     /// From now on these are the targets, by port, and their weights.
@@ -62,8 +64,8 @@ impl Changing {
         self.circuit.targets = targets.iter().map(target).collect();
         let before = self.balancer.take();
         let turn = Arc::clone(&self.turn);
-        let ground = Arc::clone(&self.ground);
-        self.balancer.insert(Balancer::new(&self.circuit, LIMITS, Scheme::Http, before.as_ref(), turn, ground))
+        let context = Arc::clone(&self.context);
+        self.balancer.insert(Balancer::new(&self.circuit, LIMITS, before.as_ref(), turn, context))
     }
 
     fn balancer(&self) -> &Balancer {
@@ -181,7 +183,7 @@ fn who_says_so_refuses_rather_than_tries_what_looks_down() {
 fn what_is_known_of_an_address_is_known_to_all_circuits() {
     let mut one = Changing::new(Strategy::RoundRobin);
     let mut other = Changing::new(Strategy::RoundRobin);
-    other.ground = Arc::clone(&one.ground);
+    other.context = Arc::clone(&one.context);
     one.set(&[(1, 1), (2, 1)]);
     other.set(&[(1, 1), (3, 1)]);
     one.fail(1);
@@ -241,7 +243,7 @@ fn a_check_that_is_taken_away_is_told_as_nothing_known() {
     let mut circuit = Changing::new(Strategy::RoundRobin);
     circuit.circuit.traffic.health_check = Some(check);
     circuit.set(&[(1, 1)]);
-    let reports = |circuit: &Changing| circuit.ground.health.reports().take(10);
+    let reports = |circuit: &Changing| circuit.context.health.reports().take(10);
     assert!(reports(&circuit).is_empty(), "nothing is known yet");
     circuit.fail(1);
     assert_eq!(reports(&circuit).iter().map(|report| report.healthy).collect::<Vec<_>>(), [Some(false)]);

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicUsize;
 
 use parking_lot::Mutex;
 
-use super::Connection;
+use crate::connection::Connection;
 
 /// Why a request was not opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,11 +108,12 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
-    use crate::circuit::{Client, Entrance};
+    use crate::client::Client;
+    use crate::connection::Entrance;
 
-    fn connection(number: u64) -> Arc<Connection> {
+    fn connection() -> Arc<Connection> {
         let client = Client::new("10.0.0.1".parse().expect("valid"));
-        Arc::new(Connection::new(number, Entrance::Traffic, client))
+        Arc::new(Connection::new(Entrance::TRAFFIC, client))
     }
 
     fn must_end(connection: &Connection) -> bool {
@@ -122,7 +123,7 @@ mod tests {
     #[test]
     fn the_end_of_a_circuit_cuts_its_own_requests_only() {
         let (mine, other) = (Arc::new(Lifetime::default()), Arc::new(Lifetime::default()));
-        let (one, two) = (connection(1), connection(2));
+        let (one, two) = (connection(), connection());
         let _open = mine.open(&one, one.begin_request(), 0).expect("alive");
         let _elsewhere = other.open(&two, two.begin_request(), 0).expect("alive");
         assert!(!mine.end_if_idle());
@@ -134,7 +135,7 @@ mod tests {
     #[test]
     fn a_connection_that_went_on_to_another_circuit_is_not_cut() {
         let (mine, other) = (Arc::new(Lifetime::default()), Arc::new(Lifetime::default()));
-        let one = connection(1);
+        let one = connection();
         drop(mine.open(&one, one.begin_request(), 0).expect("alive"));
         one.end_request();
         let _open = other.open(&one, one.begin_request(), 0).expect("alive");
@@ -145,7 +146,7 @@ mod tests {
     #[test]
     fn the_end_of_a_target_cuts_what_is_open_there_only() {
         let lifetime = Arc::new(Lifetime::default());
-        let (one, two, three) = (connection(1), connection(2), connection(3));
+        let (one, two, three) = (connection(), connection(), connection());
         let _open = [&one, &two, &three].map(|each| lifetime.open(each, each.begin_request(), 0).expect("alive"));
         one.set_target(7);
         two.set_target(8);
@@ -157,14 +158,14 @@ mod tests {
     fn nothing_opens_after_the_end() {
         let lifetime = Arc::new(Lifetime::default());
         assert!(lifetime.end_if_idle());
-        let one = connection(1);
+        let one = connection();
         assert_eq!(lifetime.open(&one, one.begin_request(), 0).err(), Some(NotOpened::Ended));
     }
 
     #[test]
     fn a_circuit_that_is_full_takes_another_request_when_one_is_over() {
         let lifetime = Arc::new(Lifetime::default());
-        let (one, two) = (connection(1), connection(2));
+        let (one, two) = (connection(), connection());
         let open = lifetime.open(&one, one.begin_request(), 1).expect("room");
         assert_eq!(lifetime.open(&two, two.begin_request(), 1).err(), Some(NotOpened::Full));
         drop(open);

@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::probe::{probe_check, probe_connection};
 use super::watch::{AddressHealth, Checked};
+use super::{HealthMetrics, ProbeOutcome};
 use crate::egress::Egress;
-use crate::metrics::Metrics;
 
 /// Probes under way: 100 a second of which every one takes its whole two seconds, and some more.
 const MAX_PROBES: usize = 256;
@@ -63,7 +63,7 @@ impl Schedule {
     }
 
     /// Does what is due, for ever.
-    pub(super) async fn run(&self, egress: &Egress, metrics: &Metrics) {
+    pub(super) async fn run(&self, egress: &Egress, metrics: &HealthMetrics) {
         // All in one task: a hundred small answers a second are not worth waking other threads for.
         let mut probes = FuturesUnordered::new();
         loop {
@@ -99,12 +99,12 @@ impl Schedule {
 }
 
 /// Does a job; says when it is to be done again.
-async fn carry_out(at: Instant, job: Job, egress: &Egress, metrics: &Metrics) -> Option<(Instant, Job)> {
+async fn carry_out(at: Instant, job: Job, egress: &Egress, metrics: &HealthMetrics) -> Option<(Instant, Job)> {
     match job {
         Job::Check(watched) => {
             let checked = watched.upgrade()?;
             let outcome = probe_check(&checked, egress).await;
-            metrics.count_probe(outcome.is_ok());
+            metrics.probes.inc(if outcome.is_ok() { ProbeOutcome::Ok } else { ProbeOutcome::Failed });
             if let Err(error) = &outcome {
                 tracing::debug!(target = %checked.address.address, %error, "a probe failed");
             }
@@ -117,7 +117,7 @@ async fn carry_out(at: Instant, job: Job, egress: &Egress, metrics: &Metrics) ->
                 return None;
             }
             let outcome = probe_connection(&address, egress).await;
-            metrics.count_probe(outcome.is_ok());
+            metrics.probes.inc(if outcome.is_ok() { ProbeOutcome::Ok } else { ProbeOutcome::Failed });
             if outcome.is_ok() {
                 address.probe_succeeded();
             }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::check::CheckState;
 use super::outlier::Outlier;
 use super::schedule::Job;
-use super::{Address, Question, Shared};
+use super::{Address, HealthState, Question};
 use crate::address::Resolution;
 
 /// One target of one circuit under watch; dropping it ends that.
@@ -38,7 +38,7 @@ pub(super) struct AddressHealth {
     is_out: AtomicBool,
     checks: Mutex<HashMap<Question, Weak<Checked>>>,
     watches: Mutex<HashMap<u64, Weak<Watch>>>,
-    shared: Weak<Shared>,
+    shared: Weak<HealthState>,
 }
 
 /// One check of one address.
@@ -130,7 +130,7 @@ impl Drop for Watch {
 // === impl AddressHealth ===
 
 impl AddressHealth {
-    pub(super) fn new(address: Address, shared: Weak<Shared>) -> Self {
+    pub(super) fn new(address: Address, shared: Weak<HealthState>) -> Self {
         Self {
             resolution: Resolution::of(&address.host, address.port),
             address,

@@ -5,20 +5,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::circuit::{Connection, Notice};
-use crate::metrics::Metrics;
+use crate::connection::{Connection, Notice};
+use crate::metrics::{Gauge, metrics};
 
-/// Numbers of connections, unique in the process.
-static NUMBERS: AtomicU64 = AtomicU64::new(1);
-
-/// The number of a new connection.
-pub(super) fn next_number() -> u64 {
-    NUMBERS.fetch_add(1, Ordering::Relaxed)
+metrics! {
+    /// What is counted of connections.
+    pub(crate) struct ConnectionMetrics {
+        open: Gauge = ("connections_open", "Client connections"),
+    }
 }
 
 /// A set of connections that can be told something together.
@@ -26,7 +24,7 @@ pub(super) struct Connections {
     state: Mutex<State>,
     emptied: Notify,
     /// Counts here if this is the set of the whole edge.
-    metrics: Option<Arc<Metrics>>,
+    metrics: Option<Arc<ConnectionMetrics>>,
 }
 
 struct State {
@@ -44,7 +42,7 @@ pub(super) struct Member {
 
 impl Connections {
     /// The set of the whole edge.
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(metrics: Arc<ConnectionMetrics>) -> Self {
         Self { metrics: Some(metrics), ..Self::of_one_port() }
     }
 
@@ -62,7 +60,7 @@ impl Connections {
         }
         state.open.insert(connection.number, Arc::clone(connection));
         if let Some(metrics) = &self.metrics {
-            metrics.connections_open.inc();
+            metrics.open.inc();
         }
         Member { set: Arc::clone(self), number: connection.number }
     }
@@ -105,7 +103,7 @@ impl Drop for Member {
             state.open.is_empty()
         };
         if let Some(metrics) = &self.set.metrics {
-            metrics.connections_open.dec();
+            metrics.open.dec();
         }
         if is_empty {
             self.set.emptied.notify_waiters();

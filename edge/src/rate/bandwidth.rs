@@ -14,16 +14,19 @@ use entities::rate::Bandwidth as Rule;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
+use crate::words::words;
+
 /// How much earlier than its time a piece may pass: the burst after a pause, and what makes up for timers that are late.
 const AHEAD: Duration = Duration::from_millis(100);
 
-/// Where bytes go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// From the client to the target.
-    ToTarget,
-    /// From the target to the client.
-    ToClient,
+words! {
+    /// Where bytes go.
+    pub(crate) enum Way in "direction" {
+        /// From the client to the target.
+        ToTarget = "to_target",
+        /// From the target to the client.
+        ToClient = "to_client",
+    }
 }
 
 /// The lines of one circuit, across its generations.

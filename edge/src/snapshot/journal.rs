@@ -16,7 +16,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::format::SavedPosition;
 use super::log::Change;
-use crate::sync::Followed;
+use crate::position::Followed;
 
 /// How often the position is written while nothing happens.
 const POSITION_INTERVAL: Duration = Duration::from_secs(10);

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::SnapshotMetrics;
 use super::journal::{Journal, Round};
 use super::log::Log;
-use crate::metrics::Metrics;
+use crate::metrics::as_gauge;
 
 /// How long changes are collected before they are written; with the time that writing takes it stays below a second.
 const WRITE_INTERVAL: Duration = Duration::from_millis(500);
@@ -22,7 +23,7 @@ const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct Writer {
     pub(super) log: Log,
     pub(super) journal: Arc<Journal>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<SnapshotMetrics>,
     /// Dropped last, so that no other edge opens the file before.
     pub(super) lock: File,
 }
@@ -52,7 +53,7 @@ impl Writer {
             let outcome = match written {
                 Ok(()) => {
                     self.journal.confirm();
-                    self.metrics.snapshot_writes.inc();
+                    self.metrics.writes.inc();
                     self.log.compact_if_due()
                 }
                 Err(error) => {
@@ -60,11 +61,11 @@ impl Writer {
                     Err(error)
                 }
             };
-            self.metrics.snapshot_bytes.set(i64::try_from(self.log.bytes()).unwrap_or(i64::MAX));
+            self.metrics.bytes.set(as_gauge(self.log.bytes()));
             interval = match outcome {
                 Ok(()) => WRITE_INTERVAL,
                 Err(error) => {
-                    self.metrics.snapshot_errors.inc();
+                    self.metrics.errors.inc();
                     let wait = interval.max(WRITE_INTERVAL).saturating_mul(2).min(MAX_RETRY_INTERVAL);
                     tracing::error!(%error, ?wait, "the snapshot cannot be written, serving goes on without");
                     wait
@@ -83,12 +84,13 @@ mod tests {
     use entities::ids::{Epoch, InstallationId, Revision};
 
     use super::*;
-    use crate::sync::Followed;
+    use crate::metrics::Metrics;
+    use crate::position::Followed;
 
     #[tokio::test]
     async fn a_disk_that_takes_nothing_is_counted_and_nothing_is_lost() {
         let folder = tempfile::tempdir().expect("a folder");
-        let metrics = Arc::new(Metrics::new().expect("names are valid"));
+        let metrics = SnapshotMetrics::register(&Metrics::default()).expect("valid names");
         let journal = Arc::new(Journal::new(&[], Arc::new(SystemClock)));
         let mut log = Log::open(folder.path()).expect("it opens");
         log.make_read_only(folder.path());
@@ -101,9 +103,9 @@ mod tests {
             revision: Revision(1),
         });
         journal.set_following(true);
-        testkit::wait::wait_until("two errors", async || metrics.snapshot_errors.get() >= 2).await;
+        testkit::wait::wait_until("two errors", async || metrics.errors.get() >= 2).await;
         journal.stop();
         testkit::wait::within("the end of the thread", has_ended).await.expect("told");
-        assert_eq!((metrics.snapshot_writes.get(), journal.age_s()), (0, None));
+        assert_eq!((metrics.writes.get(), journal.age_s()), (0, None));
     }
 }

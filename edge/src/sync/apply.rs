@@ -14,33 +14,35 @@ use entities::worker::Refusal;
 use tokio::time::Instant;
 
 use super::drains::Drains;
+use super::{OpenPort as _, Ports, SyncMetrics};
 use crate::access::PublicKeys;
-use crate::balance::Ground;
-use crate::circuit::{LiveCircuit, TimeLimits};
+use crate::balance::TargetContext;
+use crate::circuit::LiveCircuit;
 use crate::config::Config;
-use crate::listen::DynamicPorts;
-use crate::metrics::Metrics;
+use crate::limits::TimeLimits;
+use crate::metrics::as_gauge;
+use crate::slot::Slot;
 use crate::snapshot::Journal;
+use crate::table::Table;
 use crate::table::ledger::{Leaving, Ledger, Observation, Plan};
-use crate::table::{Slot, Table};
 
 /// Circuits that enter before others on this thread get a turn; half a millisecond of work.
 const YIELD_AFTER: usize = 100;
 
 /// Writes the table and opens and closes ports; nothing else does.
-pub(crate) struct Applier {
+pub(crate) struct Applier<P> {
     ledger: Ledger,
     table: Arc<Table>,
-    ports: DynamicPorts,
+    ports: P,
     keys: Arc<PublicKeys>,
     /// What the snapshot has of them.
     remembered_keys: Vec<PublicKey>,
     drains: Drains,
     authority: Authority,
     limits: TimeLimits,
-    ground: Arc<Ground>,
+    context: Arc<TargetContext>,
     journal: Option<Arc<Journal>>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<SyncMetrics>,
 }
 
 /// What a list says about public keys.
@@ -54,17 +56,17 @@ pub(super) struct KeyListing {
 
 // === impl Applier ===
 
-impl Applier {
-    /// Writes `table` for the edge that `config` describes, whose circuits stand on `ground`, and notes in `journal` what
+impl<P: Ports> Applier<P> {
+    /// Writes `table` for the edge that `config` describes, whose circuits share `context`, and notes in `journal` what
     /// stands there.
     pub(crate) fn new(
         config: &Config,
         table: Arc<Table>,
-        ports: DynamicPorts,
+        ports: P,
         keys: Arc<PublicKeys>,
-        ground: Arc<Ground>,
+        context: Arc<TargetContext>,
         journal: Option<Arc<Journal>>,
-        metrics: Arc<Metrics>,
+        metrics: Arc<SyncMetrics>,
     ) -> Self {
         Self {
             ledger: Ledger::new(config.authority.name.clone(), config.max_staleness()),
@@ -73,7 +75,7 @@ impl Applier {
             ports,
             keys,
             remembered_keys: Vec::new(),
-            ground,
+            context,
             authority: config.authority.clone(),
             limits: config.limits,
             journal,
@@ -97,7 +99,7 @@ impl Applier {
     }
 
     /// The ports that are open, for whoever closes them.
-    pub(super) fn into_ports(self) -> DynamicPorts {
+    pub(super) fn into_ports(self) -> P {
         self.ports
     }
 
@@ -164,7 +166,7 @@ impl Applier {
         }
         self.metrics.circuits.set(as_gauge(self.ledger.served()));
         self.metrics.circuits_refused.set(as_gauge(self.ledger.refused()));
-        self.metrics.ports_open.set(as_gauge(self.ports.len()));
+        self.metrics.ports_open.set(as_gauge(self.ports.count()));
     }
 
     /// Takes circuits out of the table and closes their ports; those that go on elsewhere come back.
@@ -245,10 +247,6 @@ impl Applier {
     }
 
     fn live(&self, versioned: Versioned, before: Option<&LiveCircuit>) -> Arc<LiveCircuit> {
-        Arc::new(LiveCircuit::new(versioned, &self.authority, self.limits, before, &self.ground))
+        Arc::new(LiveCircuit::new(versioned, &self.authority, self.limits, before, &self.context))
     }
-}
-
-fn as_gauge(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

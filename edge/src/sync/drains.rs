@@ -9,21 +9,22 @@ use std::time::Duration;
 use entities::ids::CircuitKey;
 use tokio::task::JoinSet;
 
+use super::SyncMetrics;
 use crate::circuit::{Lifetime, LiveCircuit};
-use crate::metrics::Metrics;
-use crate::table::{Slot, Table};
+use crate::slot::Slot;
+use crate::table::Table;
 
 /// Lives on their way out; dropping it forgets them.
 pub(super) struct Drains {
     table: Arc<Table>,
     waiting: JoinSet<()>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<SyncMetrics>,
 }
 
 // === impl Drains ===
 
 impl Drains {
-    pub(super) fn new(table: Arc<Table>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(table: Arc<Table>, metrics: Arc<SyncMetrics>) -> Self {
         Self { table, waiting: JoinSet::new(), metrics }
     }
 
@@ -74,7 +75,7 @@ struct TargetDrain {
 // === impl TargetDrain ===
 
 impl TargetDrain {
-    async fn run(self, table: Arc<Table>, metrics: Arc<Metrics>) {
+    async fn run(self, table: Arc<Table>, metrics: Arc<SyncMetrics>) {
         tokio::time::sleep(self.drain_time).await;
         let current = table.get(&self.slot).filter(|circuit| Arc::ptr_eq(&circuit.lifetime, &self.lifetime));
         for target in self.targets {
@@ -85,7 +86,7 @@ impl TargetDrain {
     }
 }
 
-fn note_cut(metrics: &Metrics, key: &CircuitKey, cut: usize) {
+fn note_cut(metrics: &SyncMetrics, key: &CircuitKey, cut: usize) {
     if cut > 0 {
         metrics.drains_cut.inc_by(cut as u64);
         tracing::info!(%key, cut, "the drain time is over, cut what was still open");

@@ -2,85 +2,16 @@
 //!
 //! Invariant: a position is published only after the table and the sockets are as it says.
 
-use std::sync::Arc;
-
 use entities::ids::{Epoch, Revision};
 use entities::worker::Refusal;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// How far the edge is.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Position {
-    /// The registry's life that `applied` counts in; `None` before the first complete list.
-    pub(crate) epoch: Option<Epoch>,
-    /// Everything up to this revision is in the table and its sockets listen.
-    pub(crate) applied: Revision,
-    /// Circuits that cannot be served here.
-    pub(crate) refused: Arc<[Refusal]>,
-    /// Whether there is something to serve from: a complete list or a snapshot.
-    pub(crate) is_ready: bool,
-    /// Why what is served may not be what should be.
-    pub(crate) stale: Option<Stale>,
-    /// Circuits that are served although the registry does not name them.
-    pub(crate) held_back: usize,
-}
-
-/// What is served is not confirmed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stale {
-    /// Why.
-    pub(crate) reason: StaleReason,
-    /// For how long, whatever the reasons were.
-    pub(crate) since: Instant,
-}
-
-/// Why what is served is not confirmed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StaleReason {
-    /// The registry does not answer.
-    Unreachable,
-    /// The registry is empty or being filled.
-    Incomplete,
-    /// The registry belongs to another installation.
-    OtherInstallation,
-    /// The registry went back.
-    Restored,
-    /// The registry stopped naming too many circuits at once.
-    MassRemoval,
-}
+use crate::position::{Position, Stale, StaleReason};
 
 /// The writing end.
 #[derive(Debug)]
 pub(crate) struct Progress(watch::Sender<Position>);
-
-// === impl StaleReason ===
-
-impl StaleReason {
-    /// Every reason.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Unreachable, Self::Incomplete, Self::OtherInstallation, Self::Restored, Self::MassRemoval];
-
-    /// The word in answers and labels.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Unreachable => "unreachable",
-            Self::Incomplete => "incomplete",
-            Self::OtherInstallation => "other_installation",
-            Self::Restored => "restored",
-            Self::MassRemoval => "mass_removal",
-        }
-    }
-}
-
-// === impl Position ===
-
-impl Position {
-    /// Whether everything up to `revision` of `epoch` is applied.
-    pub(crate) fn has_applied(&self, epoch: Epoch, revision: Revision) -> bool {
-        self.epoch == Some(epoch) && self.applied >= revision
-    }
-}
 
 // === impl Progress ===
 

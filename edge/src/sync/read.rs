@@ -10,14 +10,14 @@ use entities::registry::layout::{CircuitState, Layout, Meta, Place, SCHEMA, deco
 use entities::token::{KeyId, PublicKey};
 use serde::Deserialize;
 
-use crate::metrics::{Metrics, SkipReason};
+use super::metrics::{SkipReason, SyncMetrics};
 use crate::table::ledger::Observation;
 
 /// Reads keys under one layout.
 pub(super) struct Reader {
     layout: Layout,
     authority: AuthorityName,
-    metrics: Arc<Metrics>,
+    metrics: Arc<SyncMetrics>,
 }
 
 /// What a key and its value say.
@@ -52,7 +52,7 @@ struct Owner<'a> {
 
 impl Reader {
     /// Reads for an edge that serves `authority`.
-    pub(super) fn new(layout: Layout, authority: AuthorityName, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(layout: Layout, authority: AuthorityName, metrics: Arc<SyncMetrics>) -> Self {
         Self { layout, authority, metrics }
     }
 
@@ -75,7 +75,7 @@ impl Reader {
     fn read_meta(&self, value: &[u8]) -> Option<Meta> {
         Meta::decode(value)
             .inspect_err(|error| {
-                self.metrics.count_skipped(SkipReason::Malformed);
+                self.metrics.skipped.inc(SkipReason::Malformed);
                 tracing::warn!(%error, "the registry's meta cannot be read");
             })
             .ok()
@@ -85,7 +85,7 @@ impl Reader {
         match decode_public_key(&id, value) {
             Ok(key) => Reading::Key(id, Some(key)),
             Err(error) => {
-                self.metrics.count_skipped(SkipReason::of(&error));
+                self.metrics.skipped.inc(SkipReason::of(&error));
                 tracing::warn!(%id, %error, "a public key cannot be read, what stands for it stays");
                 Reading::UnreadableKey(id)
             }
@@ -99,13 +99,13 @@ impl Reader {
         match CircuitState::decode(value) {
             Ok(CircuitState::Open(versioned)) if versioned.circuit.key == *key => Observation::Open(versioned),
             Ok(CircuitState::Open(versioned)) => {
-                self.metrics.count_skipped(SkipReason::OtherKey);
+                self.metrics.skipped.inc(SkipReason::OtherKey);
                 tracing::warn!(%key, names = %versioned.circuit.key, "a registry value names another circuit");
                 Observation::Unreadable
             }
             Ok(CircuitState::Closed { generation }) => Observation::Closed(generation),
             Err(error) => {
-                self.metrics.count_skipped(SkipReason::of(&error));
+                self.metrics.skipped.inc(SkipReason::of(&error));
                 tracing::warn!(%key, %error, "a registry value cannot be read, what stands for its key stays");
                 Observation::Unreadable
             }
@@ -125,9 +125,10 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
 
     fn reader() -> Reader {
-        let metrics = Arc::new(Metrics::new().expect("names are valid"));
+        let metrics = SyncMetrics::register(&Metrics::default()).expect("valid names");
         Reader::new(Layout::default(), "main".parse().expect("valid"), metrics)
     }
 

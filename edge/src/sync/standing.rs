@@ -10,18 +10,21 @@ use entities::ids::Epoch;
 use entities::worker::Refusal;
 use tokio::time::Instant;
 
-use super::progress::{Progress, StaleReason};
-use super::trust::{Distrust, Followed};
+use super::SyncMetrics;
+use super::progress::Progress;
+use super::trust::Distrust;
 use crate::freshness::{Confirmed, Freshness};
-use crate::metrics::Metrics;
+use crate::metrics::as_gauge;
+use crate::position::{Followed, StaleReason};
 use crate::snapshot::Journal;
+use crate::words::Words as _;
 
 /// How the edge stands with the registry.
 pub(crate) struct Standing {
     progress: Progress,
     freshness: Arc<Freshness>,
     journal: Option<Arc<Journal>>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<SyncMetrics>,
     followed: Option<Followed>,
     is_following: bool,
 }
@@ -34,7 +37,7 @@ impl Standing {
         progress: Progress,
         freshness: Arc<Freshness>,
         journal: Option<Arc<Journal>>,
-        metrics: Arc<Metrics>,
+        metrics: Arc<SyncMetrics>,
     ) -> Self {
         Self { progress, freshness, journal, metrics, followed: None, is_following: false }
     }
@@ -58,7 +61,7 @@ impl Standing {
     /// Everything up to a revision is applied.
     pub(super) fn advance(&mut self, followed: Followed, refused: Vec<Refusal>) {
         self.followed = Some(followed);
-        self.metrics.applied_revision.set(i64::try_from(followed.revision.0).unwrap_or(i64::MAX));
+        self.metrics.applied_revision.set(as_gauge(followed.revision.0));
         if let Some(journal) = &self.journal {
             journal.advance(followed);
         }
@@ -116,7 +119,7 @@ impl Standing {
     fn say(&self, reason: Option<StaleReason>, held_back: usize) -> bool {
         let is_news = self.progress.set_stale(reason, held_back);
         if is_news {
-            self.metrics.set_stale(reason);
+            self.metrics.stale.set_only(reason);
             match reason {
                 Some(StaleReason::MassRemoval) => tracing::error!(
                     held_back,
@@ -126,7 +129,7 @@ impl Standing {
                 None => tracing::info!("what is served is confirmed"),
             }
         }
-        self.metrics.circuits_held_back.set(i64::try_from(held_back).unwrap_or(i64::MAX));
+        self.metrics.circuits_held_back.set(as_gauge(held_back));
         is_news
     }
 }

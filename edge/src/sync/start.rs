@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use entities::registry::{Listing, RegistryError};
 
-use super::Follower;
+use super::{Follower, Ports};
 use crate::snapshot::Remembered;
 
 /// How long an edge that has a snapshot waits for its first list before it serves the snapshot.
 const FIRST_LIST_WAIT: Duration = Duration::from_secs(3);
 
-impl Follower {
+impl<P: Ports> Follower<P> {
     /// Takes note of what was followed and served before the edge was started again.
     pub(crate) fn remember(&mut self, remembered: Remembered) {
         // Without a position nobody knows whose circuits those are.

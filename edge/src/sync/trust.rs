@@ -2,19 +2,10 @@
 //!
 //! Invariant: what is followed changes only to a complete registry of the same installation that has not gone back.
 
-use entities::ids::{Epoch, InstallationId, Revision};
+use entities::ids::{InstallationId, Revision};
 use entities::registry::layout::Meta;
 
-/// What the edge follows: from this run, else from its snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Followed {
-    /// Whose registry it is.
-    pub(crate) installation_id: InstallationId,
-    /// Which life of the registry.
-    pub(crate) epoch: Epoch,
-    /// The highest revision that was applied.
-    pub(crate) revision: Revision,
-}
+use crate::position::Followed;
 
 /// Why a list changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +53,7 @@ pub(crate) fn judge(followed: Option<Followed>, meta: Option<Meta>, revision: Re
 
 #[cfg(test)]
 mod tests {
+    use entities::ids::Epoch;
     use uuid::Uuid;
 
     use super::*;

@@ -14,8 +14,8 @@ use entities::worker::{Refusal, RefusalCode};
 
 use tokio::time::Instant;
 
-use super::Slot;
 use crate::freshness::MaxStaleness;
+use crate::slot::Slot;
 use held::{Absent, Held};
 
 /// What is served and what cannot be.

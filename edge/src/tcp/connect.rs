@@ -7,11 +7,13 @@ use std::io;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::keep_alive;
 use crate::balance::{Attempts, NoConnection};
-use crate::circuit::{Connection, LiveCircuit};
+use crate::circuit::LiveCircuit;
+use crate::connection::Connection;
 use crate::descriptors;
-use crate::metrics::Metrics;
+use crate::record::Recording;
+use crate::reply::Problem;
+use crate::socket::keep_alive;
 
 /// Why there is no connection. Each attempt has been counted and logged.
 #[derive(Debug, thiserror::Error)]
@@ -33,11 +35,13 @@ pub(crate) enum ConnectError {
 // === impl ConnectError ===
 
 impl ConnectError {
-    /// Whose fault it is.
-    pub(crate) fn fault(&self) -> &'static str {
+    /// What a client is told that could be told anything.
+    pub(crate) fn problem(&self) -> Problem {
         match self {
-            Self::NoDescriptor(_) => "edge",
-            Self::NoTarget | Self::TimedOut | Self::Refused(_) => "target",
+            Self::NoTarget => Problem::NoTarget,
+            Self::TimedOut => Problem::TargetTimeout,
+            Self::NoDescriptor(_) => Problem::Internal,
+            Self::Refused(_) => Problem::TargetUnreachable,
         }
     }
 }
@@ -47,13 +51,15 @@ pub(crate) async fn connect(
     circuit: &LiveCircuit,
     connection: &Connection,
     attempts: &mut Attempts,
-    metrics: &Metrics,
+    recording: &mut Recording,
 ) -> Result<TcpStream, ConnectError> {
-    while let Some(place) = attempts.next(&circuit.key, &circuit.balancer, metrics).await {
+    while let Some(place) = attempts.next(&circuit.key, &circuit.balancer).await {
+        recording.chose(place.target.target(), place.number);
         connection.set_target(place.target.identity());
         let error = match timeout(circuit.limits.connect, TcpStream::connect(place.address)).await {
             Ok(Ok(target)) => {
                 keep_alive(&target);
+                recording.connected();
                 return Ok(target);
             }
             Ok(Err(error)) if descriptors::are_used_up(&error) => return Err(ConnectError::NoDescriptor(error)),
@@ -65,7 +71,7 @@ pub(crate) async fn connect(
             ConnectError::Refused(error) if error.kind() == io::ErrorKind::ConnectionRefused => NoConnection::Refused,
             _ => NoConnection::Failed,
         };
-        if !attempts.failed(&circuit.key, &circuit.balancer, metrics, why, &error) {
+        if !attempts.failed(&circuit.key, &circuit.balancer, why, &error) {
             return Err(error);
         }
     }

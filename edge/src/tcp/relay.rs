@@ -6,26 +6,24 @@
 
 mod direction;
 mod pipe;
-mod socket;
 mod toll;
 
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use entities::ids::CircuitKey;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::connection::ClientStream;
+use crate::metrics::{Counter, CounterOf, metrics};
 use crate::rate::{Bandwidth, Way};
+use crate::socket::reset;
 use direction::Direction;
-pub(crate) use pipe::copies;
-pub(crate) use socket::duplicate;
 use toll::Toll;
 
 /// How long one direction may carry nothing after the other has ended: longer than any program waits for the rest of an
@@ -35,12 +33,23 @@ const HALF_OPEN_TIME: Duration = Duration::from_secs(300);
 /// How long a pipe is kept for more; pipes of all busy relays together are bounded by the descriptors.
 const PIPE_KEEP_TIME: Duration = Duration::from_secs(1);
 
+metrics! {
+    /// What relays carry, counted while it flows.
+    pub(crate) struct RelayMetrics {
+        bytes: CounterOf<Way> = ("relayed_bytes_total", "Bytes that relays have carried"),
+        copies: Counter = ("relay_copies_total", "Times that bytes were copied for want of a pipe"),
+    }
+}
+
 /// One side of a relay.
 pub(crate) trait Peer: AsyncRead + AsyncWrite + Unpin {
     /// The socket, if bytes may pass it without being seen.
     fn socket(&self) -> Option<&TcpStream> {
         None
     }
+
+    /// The other side has failed: this one must not take what was cut short for something whole.
+    fn reset(&self) {}
 }
 
 /// Bytes that are there already when the relay begins.
@@ -59,17 +68,6 @@ pub(crate) struct RelayRules {
     pub(crate) idle: Option<Duration>,
     /// The same after one direction has ended.
     pub(crate) half_open: Duration,
-}
-
-/// How a relay ended.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    /// Bytes that the target took.
-    pub(crate) to_target: u64,
-    /// Bytes that the client took.
-    pub(crate) to_client: u64,
-    /// Why.
-    pub(crate) end: End,
 }
 
 /// Why a relay ended.
@@ -116,44 +114,7 @@ pub(crate) struct Relay<C, T> {
     last: Instant,
     /// Armed for what was due when it was armed; it looks again when it goes off.
     timer: Option<Pin<Box<Sleep>>>,
-}
-
-// === impl End ===
-
-impl End {
-    /// Whose fault it was and what happened, if it was a fault.
-    pub(crate) fn fault(&self) -> Option<(&'static str, &io::Error)> {
-        match self {
-            Self::Failed { side: Side::Client, error } => Some(("client", error)),
-            Self::Failed { side: Side::Target, error } => Some(("target", error)),
-            Self::Finished | Self::Idle | Self::HalfOpen => None,
-        }
-    }
-
-    /// The word in logs and labels.
-    pub(crate) fn as_str(&self) -> &'static str {
-        match self {
-            Self::Finished => "finished",
-            Self::Idle => "idle",
-            Self::HalfOpen => "half_open",
-            Self::Failed { side: Side::Client, .. } => "client",
-            Self::Failed { side: Side::Target, .. } => "target",
-        }
-    }
-}
-
-// === impl Outcome ===
-
-impl Outcome {
-    /// One line for one relay of the circuit `key`.
-    pub(crate) fn log(&self, key: &CircuitKey, client: IpAddr, kind: &'static str) {
-        let Self { to_target, to_client, end } = self;
-        let (fault, error) = end.fault().unzip();
-        tracing::debug!(
-            %key, %client, kind, to_target, to_client, end = end.as_str(), fault,
-            error = error.map(tracing::field::display), "a relay ended"
-        );
-    }
+    metrics: Arc<RelayMetrics>,
 }
 
 // === impl RelayRules ===
@@ -170,13 +131,27 @@ impl Peer for TcpStream {
     fn socket(&self) -> Option<&TcpStream> {
         Some(self)
     }
+
+    fn reset(&self) {
+        reset(self);
+    }
+}
+
+impl Peer for ClientStream {
+    fn socket(&self) -> Option<&TcpStream> {
+        self.bare_socket()
+    }
+
+    fn reset(&self) {
+        ClientStream::reset(self);
+    }
 }
 
 // === impl Relay ===
 
 impl<C: Peer, T: Peer> Relay<C, T> {
-    /// A relay between two streams that have both been opened.
-    pub(crate) fn new(client: C, target: T, early: Early, rules: RelayRules) -> Self {
+    /// A relay between two streams that have both been opened; it counts in `metrics`.
+    pub(crate) fn new(client: C, target: T, early: Early, rules: RelayRules, metrics: Arc<RelayMetrics>) -> Self {
         Self {
             client,
             target,
@@ -185,6 +160,7 @@ impl<C: Peer, T: Peer> Relay<C, T> {
             rules,
             last: Instant::now(),
             timer: None,
+            metrics,
         }
     }
 
@@ -198,32 +174,46 @@ impl<C: Peer, T: Peer> Relay<C, T> {
         self
     }
 
-    fn outcome(&self, end: End) -> Outcome {
+    /// Ends both sides as `end` asks.
+    fn end(&self, end: End) -> End {
         if let End::Failed { .. } = end {
-            // The other side must not take what was cut short for something whole.
-            for socket in [self.client.socket(), self.target.socket()].into_iter().flatten() {
-                // A socket that does not take the option ends as if it were whole: nothing better is left.
-                let _ = socket.set_zero_linger();
-            }
+            self.client.reset();
+            self.target.reset();
         }
-        Outcome { to_target: self.to_target.bytes(), to_client: self.to_client.bytes(), end }
+        end
+    }
+
+    /// Bytes that the target, and that the client, has taken so far.
+    pub(crate) fn bytes(&self) -> [u64; 2] {
+        [self.to_target.bytes(), self.to_client.bytes()]
     }
 
     /// Carries what can be carried now.
     fn carry(&mut self, context: &mut Context<'_>) -> Poll<End> {
-        let before = self.to_target.bytes() + self.to_client.bytes();
+        let before = self.bytes();
+        let carried = self.carry_both(context);
+        let [to_target, to_client] = self.bytes();
+        let new = [to_target - before[0], to_client - before[1]];
+        if new != [0, 0] {
+            self.last = Instant::now();
+            self.metrics.bytes.add(Way::ToTarget, new[0]);
+            self.metrics.bytes.add(Way::ToClient, new[1]);
+        }
+        carried
+    }
+
+    fn carry_both(&mut self, context: &mut Context<'_>) -> Poll<End> {
         let blame = |fault, from, to| match fault {
             Fault::Reading(error) => End::Failed { side: from, error },
             Fault::Writing(error) => End::Failed { side: to, error },
         };
-        if let Poll::Ready(Err(fault)) = self.to_target.poll(context, &mut self.client, &mut self.target) {
+        if let Poll::Ready(Err(fault)) = self.to_target.poll(context, &mut self.client, &mut self.target, &self.metrics)
+        {
             return Poll::Ready(blame(fault, Side::Client, Side::Target));
         }
-        if let Poll::Ready(Err(fault)) = self.to_client.poll(context, &mut self.target, &mut self.client) {
+        if let Poll::Ready(Err(fault)) = self.to_client.poll(context, &mut self.target, &mut self.client, &self.metrics)
+        {
             return Poll::Ready(blame(fault, Side::Target, Side::Client));
-        }
-        if self.to_target.bytes() + self.to_client.bytes() != before {
-            self.last = Instant::now();
         }
         if self.to_target.is_done() && self.to_client.is_done() { Poll::Ready(End::Finished) } else { Poll::Pending }
     }
@@ -274,14 +264,14 @@ impl<C: Peer, T: Peer> Relay<C, T> {
 }
 
 impl<C: Peer, T: Peer> Future for Relay<C, T> {
-    type Output = Outcome;
+    type Output = End;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<End> {
         let this = self.get_mut();
         if let Poll::Ready(end) = this.carry(context) {
-            return Poll::Ready(this.outcome(end));
+            return Poll::Ready(this.end(end));
         }
-        this.poll_limits(context).map(|end| this.outcome(end))
+        this.poll_limits(context).map(|end| this.end(end))
     }
 }
 

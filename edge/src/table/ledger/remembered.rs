@@ -6,7 +6,7 @@ use entities::circuit::Versioned;
 use entities::ids::CircuitKey;
 
 use super::{Draft, Ledger, Plan};
-use crate::table::Slot;
+use crate::slot::Slot;
 
 impl Ledger {
     /// Takes note of what the snapshot says. It is not served: the first list may know better.

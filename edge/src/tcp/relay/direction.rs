@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use super::pipe::Pipe;
 use super::toll::{PIECE_BYTES, Toll};
-use super::{Fault, Peer};
+use super::{Fault, Peer, RelayMetrics};
 
 /// What is copied at once.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -100,6 +100,7 @@ impl Direction {
         context: &mut Context<'_>,
         from: &mut R,
         to: &mut W,
+        metrics: &RelayMetrics,
     ) -> Poll<Result<(), Fault>> {
         let turn_ends_at = self.bytes + TURN_BYTES;
         while !self.is_done {
@@ -115,6 +116,9 @@ impl Direction {
                 if self.wants_pipe && self.pipe.is_none() && !self.has_ended {
                     self.pipe = Pipe::take();
                     self.wants_pipe = false;
+                    if self.pipe.is_none() {
+                        metrics.copies.inc();
+                    }
                 }
                 if let Some(pipe) = &mut self.pipe {
                     ready!(drain(pipe, context, to, &mut self.bytes)).map_err(Fault::Writing)?;

@@ -4,7 +4,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
@@ -23,9 +22,6 @@ const MAX_SPARE: usize = 64;
 
 static SPARE: Mutex<Vec<Ends>> = Mutex::new(Vec::new());
 
-/// How often there was no pipe to be had.
-static COPIES: AtomicU64 = AtomicU64::new(0);
-
 struct Ends {
     reading: OwnedFd,
     writing: OwnedFd,
@@ -36,11 +32,6 @@ pub(super) struct Pipe {
     /// `None` once they have been given back.
     ends: Option<Ends>,
     filled: usize,
-}
-
-/// How often bytes were copied because no pipe was to be had.
-pub(crate) fn copies() -> u64 {
-    COPIES.load(Ordering::Relaxed)
 }
 
 // === impl Pipe ===
@@ -56,7 +47,6 @@ impl Pipe {
                 Some(Ends { reading, writing })
             }
             Err(error) => {
-                COPIES.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(%error, "no pipe to be had, bytes are copied");
                 None
             }

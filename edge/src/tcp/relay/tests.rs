@@ -5,6 +5,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::metrics::Metrics;
 
 impl Peer for tokio::io::DuplexStream {}
 
@@ -15,11 +16,29 @@ async fn pair() -> (TcpStream, TcpStream) {
     (ours.expect("connects"), accepted.expect("accepts").0)
 }
 
+fn metrics() -> Arc<RelayMetrics> {
+    RelayMetrics::register(&Metrics::default()).expect("valid names")
+}
+
+/// How a relay ended, and what it had carried.
+#[derive(Debug)]
+struct Outcome {
+    to_target: u64,
+    to_client: u64,
+    end: End,
+}
+
+async fn carried(mut relay: Relay<TcpStream, TcpStream>) -> Outcome {
+    let end = (&mut relay).await;
+    let [to_target, to_client] = relay.bytes();
+    Outcome { to_target, to_client, end }
+}
+
 /// A client, a target, and the relay between them.
 async fn relayed(early: Early, rules: RelayRules) -> (TcpStream, TcpStream, JoinHandle<Outcome>) {
     let (client, near) = pair().await;
     let (far, target) = pair().await;
-    (client, target, tokio::spawn(Relay::new(near, far, early, rules)))
+    (client, target, tokio::spawn(carried(Relay::new(near, far, early, rules, metrics()))))
 }
 
 #[tokio::test]
@@ -115,7 +134,7 @@ async fn silence_ends_a_relay_where_it_must_and_only_there() {
     let second = Duration::from_secs(1);
     let start = |rules| {
         let ((client, near), (far, target)) = (duplex(64), duplex(64));
-        (client, target, tokio::spawn(Relay::new(near, far, Early::default(), rules)))
+        (client, target, tokio::spawn(Relay::new(near, far, Early::default(), rules, metrics())))
     };
     let (mut client, mut target, relay) = start(RelayRules { idle: Some(10 * second), half_open: second });
     let began = Instant::now();
@@ -124,14 +143,14 @@ async fn silence_ends_a_relay_where_it_must_and_only_there() {
         client.write_all(b"x").await.expect("sends");
         target.read_u8().await.expect("arrives");
     }
-    assert!(matches!(relay.await.expect("no panic").end, End::Idle));
+    assert!(matches!(relay.await.expect("no panic"), End::Idle));
     assert!(began.elapsed() >= 37 * second && began.elapsed() < 38 * second, "{:?}", began.elapsed());
 
     let (mut client, _target, relay) = start(RelayRules { idle: None, half_open: 5 * second });
     tokio::time::sleep(100 * second).await;
     client.shutdown().await.expect("half-closes");
     let began = Instant::now();
-    assert!(matches!(relay.await.expect("no panic").end, End::HalfOpen));
+    assert!(matches!(relay.await.expect("no panic"), End::HalfOpen));
     assert!(began.elapsed() <= 6 * second, "{:?}", began.elapsed());
 }
 

@@ -1,0 +1,114 @@
+//! The one way in: accepted → introduced → shed → capped → secured → protocol → served. One file and one type a step; this
+//! one has their order.
+//!
+//! Invariant: every connection of every kind of port takes all steps in this order, and whatever ends on the way has one
+//! record.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::caps::{Caps, ConnectionPermit};
+use super::connections::{Connections, Member};
+use super::introduce::{Introduced, Introductions};
+use super::protocol::{self, PortKind};
+use super::secure::Securing;
+use super::shed::Shedding;
+use crate::connection::Entrance;
+use crate::record::Spoken;
+use crate::refusal::Refused;
+use crate::serve::{Admitted, Server};
+use crate::socket::reset;
+
+/// A connection that was accepted.
+pub(super) struct Accepted {
+    pub(super) socket: TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) entrance: Entrance,
+    pub(super) kind: PortKind,
+}
+
+/// What keeps a connection in its sets and under its cap.
+type Memberships = ([Member; 2], Option<ConnectionPermit>);
+
+/// The door of an edge.
+pub(super) struct Door {
+    /// The connections of the edge.
+    pub(super) all: Arc<Connections>,
+    pub(super) shedding: Shedding,
+    pub(super) caps: Arc<Caps>,
+    pub(super) securing: Securing,
+    pub(super) server: Arc<Server>,
+}
+
+// === impl Door ===
+
+impl Door {
+    /// Takes a connection in that has come to a port whose connections are `own`. It is in the sets when this returns.
+    pub(super) fn take_in(
+        self: &Arc<Self>,
+        accepted: Accepted,
+        own: &Arc<Connections>,
+        is_closing: &watch::Receiver<bool>,
+    ) {
+        let (door, own, is_closing) = (Arc::clone(self), Arc::clone(own), is_closing.clone());
+        let waiting = self.introductions(&own).begin(accepted.entrance, accepted.peer.ip());
+        tokio::spawn(async move { door.pass(accepted, waiting, &own, is_closing).await });
+    }
+
+    fn introductions<'a>(&'a self, own: &'a Arc<Connections>) -> Introductions<'a> {
+        Introductions { peers: &self.server.shared.peers, sets: [own, &self.all] }
+    }
+
+    /// Leads a connection through all steps.
+    async fn pass(
+        &self,
+        accepted: Accepted,
+        waiting: Introduced,
+        own: &Arc<Connections>,
+        is_closing: watch::Receiver<bool>,
+    ) {
+        let Accepted { mut socket, entrance, kind, .. } = accepted;
+        let records = &self.server.shared.records;
+        let spoken = if kind == PortKind::Bytes { Spoken::Bytes } else { Spoken::Nothing };
+        let Some(introduced) = self.introductions(own).pass(waiting, &mut socket).await else { return };
+        let Introduced { connection, members, ends } = match introduced {
+            Ok(introduced) => introduced,
+            Err((waiting, refused)) => return records.turn_away(&waiting.connection, spoken, refused),
+        };
+        if let Err(refused) = self.shedding.pass(&connection, kind) {
+            reset(&socket);
+            return records.turn_away(&connection, spoken, refused);
+        }
+        let permit = self.caps.pass(&connection.client, entrance);
+        // Whoever is turned away is told so in its own protocol, which is known behind the next two steps; if too many are
+        // told already, it hears nothing.
+        let answering = permit.as_ref().err().map(|_| self.server.may_answer());
+        let (permit, refused): (_, Option<Refused>) = match permit {
+            Ok(permit) => (Some(permit), None),
+            Err(refused) if kind == PortKind::Bytes || answering.as_ref().is_some_and(Option::is_none) => {
+                reset(&socket);
+                return records.turn_away(&connection, spoken, refused);
+            }
+            Err(refused) => (None, Some(refused)),
+        };
+        let Some(secured) = connection.unless_ended(self.securing.pass(socket)).await else { return };
+        let mut stream = match secured {
+            Ok(stream) => stream,
+            Err(refused) => return records.turn_away(&connection, spoken, refused),
+        };
+        let deciding = protocol::pass(&mut stream, kind, entrance, &self.server.shared.table);
+        let Some(Some(protocol::Spoken { protocol, first_bytes })) = connection.unless_ended(deciding).await else {
+            return;
+        };
+        if let Some(refused) = refused {
+            // Boxed: what few connections do must not make the future of every one larger.
+            return Box::pin(self.server.turn_away(protocol, stream, &connection, refused)).await;
+        }
+        let memberships: Memberships = (members, permit);
+        let admitted = Admitted { connection, stream, first_bytes, ends, memberships, is_closing };
+        Box::pin(Arc::clone(&self.server).serve(protocol, admitted)).await;
+    }
+}

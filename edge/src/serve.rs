@@ -1,0 +1,138 @@
+//! Serves a client's connection in the protocol that it speaks, from when the door has let it in to its end.
+//!
+//! Invariant: whatever is served is a member of the sets of its port and of the edge for as long, and holds its place under
+//! the caps.
+
+mod bytes;
+mod http1;
+mod http2;
+mod refuse;
+mod rewound;
+mod stall_guard;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::server::ShutdownWatch;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::client::Ends;
+use crate::config::ClientLimits;
+use crate::connection::{ClientStream, Connection};
+use crate::proxy::SharedProxy;
+use crate::record::Spoken;
+use crate::refusal::Refused;
+use crate::shared::Shared;
+use crate::tunnel;
+
+/// How long a connection that is turned away for want of memory may take for the request that is answered so.
+const SHED_TIME: Duration = Duration::from_secs(1);
+
+/// Clients that are told at a time that they have too many connections. Each costs a descriptor for three seconds.
+const MAX_ANSWERING: usize = 256;
+
+/// What all connections of the edge are served with.
+pub(crate) struct Server {
+    /// What everything that serves clients shares.
+    pub(crate) shared: Arc<Shared>,
+    proxy: SharedProxy,
+    /// Who is told at a time that there is no place.
+    answering: Semaphore,
+    /// Places for answers that nobody takes.
+    stalled: Arc<Semaphore>,
+}
+
+/// What a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// HTTP/1.0 and HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// Bytes that nobody looks into.
+    Bytes,
+}
+
+/// A connection that the door has let in, or that is to be told why not.
+pub(crate) struct Admitted<M> {
+    /// What everybody else sees of it.
+    pub(crate) connection: Arc<Connection>,
+    /// Its bytes.
+    pub(crate) stream: ClientStream,
+    /// What was read of them to find out the protocol.
+    pub(crate) first_bytes: Vec<u8>,
+    /// Its ends, if a proxy in front of the edge told them.
+    pub(crate) ends: Option<Ends>,
+    /// Its memberships and its place under the caps, kept to its end.
+    pub(crate) memberships: M,
+    /// Whether its port is being closed.
+    pub(crate) is_closing: ShutdownWatch,
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Serves with these.
+    pub(crate) fn new(shared: Arc<Shared>, proxy: SharedProxy) -> Self {
+        let stalled = Arc::new(Semaphore::new(shared.limits.max_stalled));
+        Self { shared, proxy, answering: Semaphore::new(MAX_ANSWERING), stalled }
+    }
+
+    /// Serves a connection to its end; a relay goes on in a task of its own.
+    pub(crate) async fn serve<M: Send + 'static>(self: Arc<Self>, protocol: Protocol, admitted: Admitted<M>) {
+        match protocol {
+            Protocol::Http1 => self.serve_http1(admitted).await,
+            Protocol::Http2 => http2::serve(&self, admitted).await,
+            Protocol::Bytes => drop(tokio::spawn(bytes::serve(self, admitted))),
+        }
+    }
+
+    async fn serve_http1<M: Send + 'static>(&self, admitted: Admitted<M>) {
+        let Admitted { connection, stream, first_bytes, memberships, is_closing, .. } = admitted;
+        let serving = http1::serve(self, &connection, stream, first_bytes, &is_closing);
+        if let Some(upgraded) = connection.unless_ended(serving).await.flatten() {
+            let http1::Upgraded { client, to_target, switched } = upgraded;
+            let relays = Arc::clone(&self.shared.relays);
+            tokio::spawn(async move {
+                let _memberships = memberships;
+                tunnel::run(client, to_target, switched, relays).await;
+            });
+        }
+    }
+
+    /// Turns a client away, in the protocol that it speaks. Whoever has opened too many connections may open many more: most
+    /// of those hear nothing.
+    pub(crate) async fn turn_away(
+        &self,
+        protocol: Protocol,
+        stream: ClientStream,
+        connection: &Arc<Connection>,
+        refused: Refused,
+    ) {
+        match protocol {
+            Protocol::Bytes => {
+                stream.reset();
+                self.shared.records.turn_away(connection, Spoken::Bytes, refused);
+            }
+            Protocol::Http1 => refuse::answer(stream, connection, &self.shared.records, &[], refused).await,
+            Protocol::Http2 => http2::turn_away(self, stream, connection, refused).await,
+        }
+    }
+
+    /// A place among those who are told that they are turned away, if there is one left.
+    pub(crate) fn may_answer(&self) -> Option<SemaphorePermit<'_>> {
+        self.answering.try_acquire().ok()
+    }
+
+    /// What the client of this connection may take.
+    fn limits(&self, connection: &Connection) -> ClientLimits {
+        let limits = self.shared.limits;
+        if connection.is_shed() {
+            // One request, to be told so or to ask the worker API.
+            ClientLimits { idle: SHED_TIME, head: SHED_TIME, ..limits }
+        } else {
+            limits
+        }
+    }
+}

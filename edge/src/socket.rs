@@ -1,0 +1,50 @@
+//! What connected sockets are told: to find out about peers that vanished without a word, and to end with an error.
+//!
+//! Invariant: a connection whose peer is gone ends within two and a half minutes, however silent it may be.
+
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+/// Silence before the first probe.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Between probes.
+const INTERVAL: Duration = Duration::from_secs(15);
+
+/// Probes without an answer before the connection counts as dead.
+const PROBES: u32 = 6;
+
+/// Lets the system probe whether the peer is still there, and sends small pieces at once. A socket that does not take
+/// the options works without them.
+pub(crate) fn keep_alive(stream: &TcpStream) {
+    let probing = TcpKeepalive::new().with_time(SILENCE).with_interval(INTERVAL).with_retries(PROBES);
+    let socket = SockRef::from(stream);
+    if let Err(error) = socket.set_tcp_keepalive(&probing).and_then(|()| stream.set_nodelay(true)) {
+        tracing::debug!(%error, "a socket does not take its options");
+    }
+}
+
+/// Closes a connection, when it is dropped, so that its peer sees an error and not an empty stream.
+pub(crate) fn reset(socket: &TcpStream) {
+    // Without it the peer sees an orderly end, which is as good as nothing better.
+    let _ = socket.set_zero_linger();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_probes_its_peer() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let stream = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("connects");
+        keep_alive(&stream);
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().expect("an option") && stream.nodelay().expect("an option"));
+        assert_eq!(socket.tcp_keepalive_time().expect("an option"), SILENCE);
+        assert_eq!(socket.tcp_keepalive_interval().expect("an option"), INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().expect("an option"), PROBES);
+    }
+}
