@@ -35,7 +35,7 @@ use crate::api::Api;
 use crate::rate::{Booking, Way};
 use crate::shared::Shared;
 use context::RequestContext;
-pub(crate) use context::{Arrived, Exit};
+pub(crate) use context::{Arrived, ArrivedStream, Exit};
 use look_up::Verdict;
 use phase::Phase;
 
@@ -96,7 +96,7 @@ impl ProxyHttp for EdgeProxy {
         arrived: Box<dyn Any + Send + Sync>,
     ) {
         let arrived = arrived.downcast().ok();
-        *context = arrived.map(|arrived| RequestContext::begin(*arrived, &self.shared.records));
+        *context = arrived.map(|arrived| RequestContext::begin(*arrived));
     }
 
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {
@@ -116,8 +116,8 @@ impl ProxyHttp for EdgeProxy {
     {
         if context.is_none() {
             // A stream of HTTP/2 keeps nothing between requests; the door has left a note in its head.
-            let arrived = session.req_header_mut().extensions_mut().remove::<Arrived>();
-            *context = arrived.map(|arrived| RequestContext::begin(arrived, &self.shared.records));
+            let arrived = session.req_header_mut().extensions_mut().remove::<ArrivedStream>();
+            *context = arrived.and_then(|arrived| arrived.take()).map(RequestContext::begin);
         }
         phase::done(Ok(()))
     }

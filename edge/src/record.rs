@@ -68,7 +68,7 @@ pub(crate) struct Record {
     /// Whose fault that was, if it was one.
     pub(crate) fault: Option<Fault>,
     /// Why it was turned away, if it was.
-    pub(crate) refused: Option<Refused>,
+    pub(crate) refused: Option<Box<Refused>>,
     /// What went wrong, for the log.
     pub(crate) error: Option<Box<str>>,
 }
@@ -208,7 +208,7 @@ impl Recording {
                 Problem::Internal => EndedBy::Failed,
                 _ => EndedBy::Refused,
             };
-            record.refused = Some(refused);
+            record.refused = Some(Box::new(refused));
         }
     }
 
@@ -233,6 +233,13 @@ impl Recording {
         if tracing::enabled!(tracing::Level::DEBUG) {
             self.record.error = Some(error.to_string().into());
         }
+    }
+
+    /// Its head is whole, and its first byte came at `began`.
+    pub(crate) fn head_read(&mut self, began: Instant) {
+        let times = &mut self.record.times;
+        times.head_read = Some(times.began);
+        times.began = began;
     }
 
     /// The attempt with this number, counted from 1, goes to `target`.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::server::ShutdownWatch;
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::client::Ends;
@@ -24,6 +25,7 @@ use crate::proxy::SharedProxy;
 use crate::record::Spoken;
 use crate::refusal::Refused;
 use crate::shared::Shared;
+use crate::tcp::OpenRelay;
 use crate::tunnel;
 
 /// How long a connection that is turned away for want of memory may take for the request that is answered so.
@@ -80,11 +82,11 @@ impl Server {
     }
 
     /// Serves a connection to its end; a relay goes on in a task of its own.
-    pub(crate) async fn serve<M: Send + 'static>(self: Arc<Self>, protocol: Protocol, admitted: Admitted<M>) {
+    pub(crate) async fn serve<M: Send + 'static>(&self, protocol: Protocol, admitted: Admitted<M>) {
         match protocol {
             Protocol::Http1 => self.serve_http1(admitted).await,
-            Protocol::Http2 => http2::serve(&self, admitted).await,
-            Protocol::Bytes => drop(tokio::spawn(bytes::serve(self, admitted))),
+            Protocol::Http2 => http2::serve(self, admitted).await,
+            Protocol::Bytes => self.serve_bytes(admitted).await,
         }
     }
 
@@ -93,11 +95,15 @@ impl Server {
         let serving = http1::serve(self, &connection, stream, first_bytes, &is_closing);
         if let Some(upgraded) = connection.unless_ended(serving).await.flatten() {
             let http1::Upgraded { client, to_target, switched } = upgraded;
-            let relays = Arc::clone(&self.shared.relays);
-            tokio::spawn(async move {
-                let _memberships = memberships;
-                tunnel::run(client, to_target, switched, relays).await;
-            });
+            let relay = tunnel::relay(client, to_target, switched, Arc::clone(&self.shared.relays));
+            go_on(relay, memberships);
+        }
+    }
+
+    async fn serve_bytes<M: Send + 'static>(&self, admitted: Admitted<M>) {
+        let Admitted { connection, stream, ends, memberships, .. } = admitted;
+        if let Some(relay) = bytes::open(&self.shared, connection, stream, ends).await {
+            go_on(relay, memberships);
         }
     }
 
@@ -135,4 +141,12 @@ impl Server {
             limits
         }
     }
+}
+
+/// Lets a relay go on in a task of its own: what led to it took more memory.
+fn go_on<M: Send + 'static>(relay: OpenRelay<ClientStream, TcpStream>, memberships: M) {
+    tokio::spawn(async move {
+        let _memberships = memberships;
+        relay.run().await;
+    });
 }

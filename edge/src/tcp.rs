@@ -9,4 +9,4 @@ pub(crate) mod relay;
 
 pub(crate) use connect::{ConnectError, connect};
 pub(crate) use proxy_protocol::header as proxy_header;
-pub(crate) use recorded::Recorded;
+pub(crate) use recorded::{OpenRelay, Recorded};

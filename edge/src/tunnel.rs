@@ -4,7 +4,7 @@
 //! field more, the request's name; after it nothing of what passes is interpreted.
 
 mod handshake;
-mod run;
+mod relay;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::metrics::{Counter, metrics};
 use crate::rate::Bandwidth;
 use crate::record::Recording;
 pub(crate) use handshake::{Answer, HandshakeError, shake_hands};
-pub(crate) use run::run;
+pub(crate) use relay::relay;
 
 /// Protocols that a request may not be upgraded to: they would take the connection out of the sight of its checks.
 const REFUSED: [&[u8]; 3] = [b"h2c", b"tls", b"http"];

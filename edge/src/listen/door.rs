@@ -109,6 +109,6 @@ impl Door {
         }
         let memberships: Memberships = (members, permit);
         let admitted = Admitted { connection, stream, first_bytes, ends, memberships, is_closing };
-        Box::pin(Arc::clone(&self.server).serve(protocol, admitted)).await;
+        Box::pin(self.server.serve(protocol, admitted)).await;
     }
 }

@@ -24,24 +24,26 @@ use crate::client::{Client, Origin};
 use crate::connection::{Busy, Connection};
 use crate::guard::{Pace, Rule};
 use crate::rate::{Booking, Way};
-use crate::record::{Recording, Records, Spoken};
+use crate::record::Recording;
 use crate::request_id::RequestId;
 use crate::tunnel::Switched;
 
-/// What the door knows about a request. It is carried through pingora to the phases of the request.
-#[derive(Clone)]
+/// What the door knows about a request. It is carried through pingora to the phases of the request; if it never arrives there,
+/// the record goes its way all the same.
 pub(crate) struct Arrived {
+    /// Its record.
+    pub(crate) recording: Recording,
     /// Over which connection, or stream of one, it came.
     pub(crate) connection: Arc<Connection>,
-    /// What it is part of.
-    pub(crate) protocol: Spoken,
-    /// When its first byte came.
-    pub(crate) began: std::time::Instant,
     /// The rule that its head breaks.
     pub(crate) malformed: Option<Rule>,
     /// Where it leaves its tunnel; only a request has one that may become a tunnel.
     pub(crate) exit: Option<Exit>,
 }
+
+/// The same as a field of the head of a stream of HTTP/2, which has to be shared.
+#[derive(Clone)]
+pub(crate) struct ArrivedStream(Arc<Mutex<Option<Arrived>>>);
 
 /// Where a request leaves its tunnel.
 pub(crate) type Exit = Arc<Mutex<Option<Switched>>>;
@@ -84,15 +86,26 @@ pub(super) struct Forwarded {
     pub(super) port: Option<u16>,
 }
 
+// === impl ArrivedStream ===
+
+impl ArrivedStream {
+    /// Carries `arrived`.
+    pub(crate) fn new(arrived: Arrived) -> Self {
+        Self(Arc::new(Mutex::new(Some(arrived))))
+    }
+
+    /// What it carries, once.
+    pub(super) fn take(&self) -> Option<Arrived> {
+        self.0.lock().take()
+    }
+}
+
 // === impl RequestContext ===
 
 impl RequestContext {
     /// A request has come.
-    pub(super) fn begin(arrived: Arrived, records: &Arc<Records>) -> Self {
-        let Arrived { connection, protocol, began, malformed, exit } = arrived;
-        let mut recording = records.begin(&connection, protocol);
-        recording.times.head_read = Some(recording.times.began);
-        recording.times.began = began;
+    pub(super) fn begin(arrived: Arrived) -> Self {
+        let Arrived { recording, connection, malformed, exit } = arrived;
         Self {
             attempts: Attempts::of(recording.id.clone()),
             recording,

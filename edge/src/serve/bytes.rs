@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
-use super::{Admitted, Server};
-use crate::balance::Attempts;
+use crate::balance::{Attempts, Hold};
 use crate::circuit::{LiveCircuit, OpenRequest};
 use crate::client::Ends;
 use crate::connection::{Busy, ClientStream, Connection, EntrancePort};
@@ -18,49 +17,62 @@ use crate::reply::Problem;
 use crate::shared::Shared;
 use crate::socket::keep_alive;
 use crate::tcp::relay::{Early, Relay, RelayRules};
-use crate::tcp::{Recorded, connect, proxy_header};
+use crate::tcp::{OpenRelay, Recorded, connect, proxy_header};
 use crate::words::Words as _;
 
-/// Carries a byte stream to a target and back.
-pub(super) async fn serve<M>(server: Arc<Server>, admitted: Admitted<M>) {
-    let Admitted { connection, stream, ends, memberships: _memberships, .. } = admitted;
+/// The relay of a byte stream; nothing if the client was turned away, or its connection had to end.
+pub(super) async fn open(
+    shared: &Shared,
+    connection: Arc<Connection>,
+    client: ClientStream,
+    ends: Option<Ends>,
+) -> Option<OpenRelay<ClientStream, TcpStream>> {
     // A byte stream has no pauses between requests in which it could end.
     let busy = Busy::begin(connection);
-    busy.connection.unless_ended(carry(&server, stream, ends, &busy)).await;
-}
-
-/// The same; dropping the future cuts the connection.
-async fn carry(server: &Server, client: ClientStream, ends: Option<Ends>, busy: &Busy) {
     // On the heap: it goes along with the relay.
-    let mut recording = Box::new(server.shared.records.begin(&busy.connection, Spoken::Bytes));
-    let (circuit, _open) = match open(&server.shared, busy, &mut recording) {
-        Ok(opened) => opened,
+    let mut recording = Box::new(shared.records.begin(&busy.connection, Spoken::Bytes));
+    let reaching = reach(shared, &busy, &mut recording);
+    let Reached { circuit, open, hold, target } = match busy.connection.unless_ended(reaching).await? {
+        Ok(reached) => reached,
         Err(refused) => {
             client.reset();
-            return recording.refuse(refused);
+            recording.refuse(refused);
+            return None;
         }
     };
     keep_alive(client.socket());
-    let mut attempts = Attempts::of(recording.id.clone());
-    let target = match reach(&circuit, &busy.connection, &mut attempts, &mut recording).await {
-        Ok(target) => target,
-        Err(refused) => {
-            client.reset();
-            return recording.refuse(refused);
-        }
-    };
-    let _hold = attempts.take_hold();
     let early = Early { to_target: introduction(&circuit, &client, ends), to_client: Vec::new() };
     let rules = RelayRules { idle: circuit.limits.idle, ..RelayRules::default() };
-    let relay = Relay::new(client, target, early, rules, Arc::clone(&server.shared.relays));
-    let relay = relay.within(circuit.bandwidth.clone());
-    // Nothing of the circuit's targets and rules is needed any more, and a stream may live for days.
-    drop(circuit);
-    Recorded::new(relay, recording).await;
+    let relay = Relay::new(client, target, early, rules, Arc::clone(&shared.relays));
+    let relay = Recorded::new(relay.within(circuit.bandwidth.clone()), recording);
+    Some(OpenRelay { relay, open, hold, busy })
+}
+
+/// A target, and what leads to it.
+struct Reached {
+    circuit: Arc<LiveCircuit>,
+    open: OpenRequest,
+    hold: Option<Hold>,
+    target: TcpStream,
+}
+
+/// Connects to a target of the circuit at the stream's port. A byte stream need not be answered: that the connection stands is
+/// all that there is to see.
+async fn reach(shared: &Shared, busy: &Busy, recording: &mut Recording) -> Result<Reached, Refused> {
+    let (circuit, open) = admit(shared, busy, recording)?;
+    let (connection, mut attempts) = (&busy.connection, Attempts::of(recording.id.clone()));
+    let target = connect(&circuit, connection, &mut attempts, recording).await.map_err(|error| {
+        let refused = Refused::new(error.problem(), error.to_string());
+        let (key, client, fault) = (&circuit.key, connection.client.ip, refused.fault().as_str());
+        tracing::warn!(request = %recording.id, %key, %client, %error, fault, "stream rejected: no target");
+        refused
+    })?;
+    attempts.succeeded(&circuit.balancer);
+    Ok(Reached { circuit, open, hold: attempts.take_hold(), target })
 }
 
 /// The circuit at the stream's port, in which it is open from now on.
-fn open(shared: &Shared, busy: &Busy, recording: &mut Recording) -> Result<(Arc<LiveCircuit>, OpenRequest), Refused> {
+fn admit(shared: &Shared, busy: &Busy, recording: &mut Recording) -> Result<(Arc<LiveCircuit>, OpenRequest), Refused> {
     let connection = &busy.connection;
     let circuit = match connection.entrance.port {
         EntrancePort::Circuit(port) => shared.table.by_port(port),
@@ -78,23 +90,6 @@ fn open(shared: &Shared, busy: &Busy, recording: &mut Recording) -> Result<(Arc<
     }
     let open = circuit.open(busy, ip, shared.limits.max_open_per_circuit)?;
     Ok((circuit, open))
-}
-
-/// A connection to a target. A byte stream need not be answered: that it stands is all that there is to see.
-async fn reach(
-    circuit: &LiveCircuit,
-    connection: &Connection,
-    attempts: &mut Attempts,
-    recording: &mut Recording,
-) -> Result<TcpStream, Refused> {
-    let target = connect(circuit, connection, attempts, recording).await.map_err(|error| {
-        let refused = Refused::new(error.problem(), error.to_string());
-        let (key, client, fault) = (&circuit.key, connection.client.ip, refused.fault().as_str());
-        tracing::warn!(request = %recording.id, %key, %client, %error, fault, "stream rejected: no target");
-        refused
-    })?;
-    attempts.succeeded(&circuit.balancer);
-    Ok(target)
 }
 
 /// What the target is told about the client.

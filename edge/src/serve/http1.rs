@@ -121,8 +121,9 @@ fn start<'a>(
     session.set_total_drain_timeout(Some(DRAIN_TIME));
     session.set_write_timeout(Some(limits.write));
     session.set_pipelined_prefix(head);
-    let connection = Arc::clone(connection);
-    let arrived = Arrived { connection, protocol: Spoken::Http1, began, malformed: None, exit };
+    let mut recording = server.shared.records.begin(connection, Spoken::Http1);
+    recording.head_read(began);
+    let arrived = Arrived { recording, connection: Arc::clone(connection), malformed: None, exit };
     session.set_connection_user_context(Some(Box::new(arrived)));
     server.proxy.process_new_http(session, is_closing)
 }

@@ -29,7 +29,7 @@ use super::stream::HttpStream;
 use super::{Admitted, Server, refuse};
 use crate::connection::{ClientStream, Connection, Notice};
 use crate::guard::judge_http2;
-use crate::proxy::Arrived;
+use crate::proxy::{Arrived, ArrivedStream};
 use crate::record::Spoken;
 use crate::refusal::Refused;
 use crate::reply::Problem;
@@ -224,9 +224,10 @@ impl Serving<'_> {
             self.refused += 1;
         }
         let stream = Arc::new(self.connection.stream());
-        let connection = Arc::clone(&stream);
-        let arrived = Arrived { connection, protocol: Spoken::Http2, began: Instant::now(), malformed, exit: None };
-        session.req_header_mut().extensions_mut().insert(arrived);
+        let mut recording = self.server.shared.records.begin(&stream, Spoken::Http2);
+        recording.head_read(Instant::now());
+        let arrived = Arrived { recording, connection: Arc::clone(&stream), malformed, exit: None };
+        session.req_header_mut().extensions_mut().insert(ArrivedStream::new(arrived));
         let (proxy, is_closing) = (Arc::clone(&self.server.proxy), self.is_closing.clone());
         self.streams.spawn(async move {
             let serving = proxy.process_new_http(ServerSession::new_http2(session), &is_closing);

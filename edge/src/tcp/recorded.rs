@@ -1,4 +1,4 @@
-//! A relay and its record.
+//! A relay with all that it belongs to: its record, its circuit, its target, its connection.
 //!
 //! Invariant: the record has the bytes that were carried, whether the relay came to its end or was cut.
 
@@ -6,13 +6,39 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::relay::{End, Peer, Relay, Side};
+use crate::balance::Hold;
+use crate::circuit::OpenRequest;
+use crate::connection::Busy;
 use crate::record::{EndedBy, Recording};
 use crate::refusal::Fault;
+
+/// A relay that is ready to carry. It may go on for days, so it holds nothing else.
+pub(crate) struct OpenRelay<C: Peer, T: Peer> {
+    /// Carries the bytes.
+    pub(crate) relay: Recorded<C, T>,
+    /// Its circuit knows it by this.
+    pub(crate) open: OpenRequest,
+    /// Its target knows it by this, if there are several.
+    pub(crate) hold: Option<Hold>,
+    /// Its connection counts as busy by this.
+    pub(crate) busy: Busy,
+}
 
 /// Carries bytes, and is recorded when that ends.
 pub(crate) struct Recorded<C: Peer, T: Peer> {
     relay: Relay<C, T>,
     recording: Box<Recording>,
+}
+
+// === impl OpenRelay ===
+
+impl<C: Peer, T: Peer> OpenRelay<C, T> {
+    /// Carries bytes until both directions have ended, or the connection must.
+    pub(crate) async fn run(self) {
+        let Self { relay, open, hold, busy } = self;
+        busy.connection.unless_ended(relay).await;
+        drop((open, hold));
+    }
 }
 
 // === impl Recorded ===
