@@ -22,10 +22,10 @@ use entities::clock::SharedClock;
 use entities::token::{Claims, CookieKey, TokenError, TokenKind, verify};
 use http::Method;
 use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN};
-use http::request::Parts;
 
+use crate::head::RequestView;
 use credentials::{bearer_tokens, cookies_named};
-pub(crate) use credentials::{is_own_cookie, remove_credentials};
+pub(crate) use credentials::{is_own_bearer, is_own_cookie, is_ticket_referer, remove_credentials};
 pub use keys::PublicKeys;
 pub(crate) use login::login_location;
 pub use rules::Rules;
@@ -87,7 +87,7 @@ impl Authorizer {
     pub fn authorize(
         &self,
         rules: &Rules,
-        request: &Parts,
+        request: &impl RequestView,
         ip: Option<IpAddr>,
         scheme: Scheme,
         host: &str,
@@ -97,14 +97,14 @@ impl Authorizer {
             return Ok(Pass::Free);
         }
         let mut denial = Denial::NoCredential;
-        for token in bearer_tokens(&request.headers) {
+        for token in bearer_tokens(request) {
             match self.open(TokenKind::Bearer, token, rules) {
                 Ok(()) => return Ok(Pass::Token),
                 Err(error) => denial = Denial::BadCredential(error),
             }
         }
         let page = Page { scheme, host, allowed: &rules.allowed_origins };
-        for cookie in cookies_named(&request.headers, rules.id, scheme) {
+        for cookie in cookies_named(request, rules.id, scheme) {
             match self.open(TokenKind::Cookie, cookie, rules) {
                 Ok(()) if is_from_own_page(request, &page) => return Ok(Pass::Cookie),
                 Ok(()) => return Err(Denial::CrossOrigin),
@@ -142,10 +142,8 @@ impl Authorizer {
 }
 
 /// Fetch standard, §3.3.2: a preflight says who asks and for which method.
-fn is_preflight(request: &Parts) -> bool {
-    request.method == Method::OPTIONS
-        && request.headers.contains_key(ORIGIN)
-        && request.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+fn is_preflight(request: &impl RequestView) -> bool {
+    *request.method() == Method::OPTIONS && request.has(&ORIGIN) && request.has(&ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use crate::egress::Egress;
 use crate::health::{Address, Health};
 use crate::limits::TimeLimits;
 pub(crate) use affinity::Stickiness;
-pub(crate) use attempts::{Attempts, BrokenOff, NoConnection};
+pub(crate) use attempts::{Attempts, BrokenOff, NoConnection, Place};
 use budget::RetryBudget;
 pub(crate) use faults::{TargetFault, TargetMetrics};
 use mask::Mask;

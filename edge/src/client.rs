@@ -10,7 +10,7 @@ pub(crate) mod proxy_header;
 use std::net::IpAddr;
 use std::time::Duration;
 
-pub(crate) use forwarded::{Ambiguous, Origin};
+pub(crate) use forwarded::{Ambiguous, ORIGIN_FIELDS, Origin};
 pub(crate) use identity::Client;
 pub(crate) use introduction::introduced;
 pub(crate) use proxy_header::Ends;

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,8 +88,32 @@ pub struct Config {
     pub targets: TargetRules,
     /// Tells how old the snapshot is.
     pub clock: SharedClock,
+    /// What carries plain requests of HTTP/1.
+    pub http1: Http1Engine,
     /// What secures connections, on all ports; nothing, unless a test does.
     pub secure: Option<Arc<dyn Secure>>,
+}
+
+/// What carries plain requests of HTTP/1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Http1Engine {
+    /// Pingora's engine, as for everything else.
+    #[default]
+    Pingora,
+    /// The edge's own engine.
+    Exchange,
+}
+
+impl FromStr for Http1Engine {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "pingora" => Ok(Self::Pingora),
+            "exchange" => Ok(Self::Exchange),
+            _ => Err("must be pingora or exchange"),
+        }
+    }
 }
 
 /// Where targets may be, and when they are tried.
@@ -191,6 +216,7 @@ impl Config {
             uncounted_clients: Vec::new(),
             targets: TargetRules::default(),
             clock: Arc::new(SystemClock),
+            http1: Http1Engine::default(),
             secure: None,
         }
     }

@@ -3,6 +3,8 @@
 //! Invariant: nothing is read that would have to be put back but what came in one piece with the head, and an idle
 //! stream holds no buffer.
 
+mod view;
+
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -13,6 +15,7 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::guard::{MAX_FIELDS, MAX_HEAD_BYTES};
+pub use view::RequestView;
 
 /// What is read at once.
 const SCRATCH_BYTES: usize = 16 * 1024;
@@ -103,7 +106,7 @@ where
 
 /// The length of the head, once its empty line is there; `searched` bytes are known not to hold the end. A line may end
 /// without a carriage return (RFC 9112 §2.2); whether to accept that is for whoever parses the head.
-fn end_of_head(bytes: &[u8], searched: usize) -> Option<usize> {
+pub(crate) fn end_of_head(bytes: &[u8], searched: usize) -> Option<usize> {
     let mut from = searched;
     loop {
         let at = from + bytes.get(from..)?.iter().position(|byte| *byte == b'\n')?;
@@ -146,9 +149,34 @@ pub(crate) fn parse_status(head: &[u8]) -> Result<(u8, u16), httparse::Error> {
     }
 }
 
+/// What an origin server is asked for in place of an absolute URI (RFC 9112 §3.2.1); nothing if `target` is none.
+pub(crate) fn origin_form(target: &[u8]) -> Option<&[u8]> {
+    let has_scheme = |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|text| text.eq_ignore_ascii_case(scheme));
+    let rest = [&b"http://"[..], b"https://"].into_iter().find(|scheme| has_scheme(scheme))?.len();
+    let authority = target.get(rest..)?;
+    match authority.iter().position(|byte| matches!(byte, b'/' | b'?')) {
+        Some(at) if authority.get(at) == Some(&b'/') => authority.get(at..),
+        // A query without a path is so rare that its bytes need not be kept.
+        _ => Some(b"/"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_absolute_uri_becomes_its_path_byte_for_byte() {
+        for (target, path) in [
+            ("http://a.test/b/../c%2f//?q=%20", Some("/b/../c%2f//?q=%20")),
+            ("HTTP://a.test", Some("/")),
+            ("https://a.test:1/", Some("/")),
+            ("/http://a.test/b", None),
+            ("*", None),
+        ] {
+            assert_eq!(origin_form(target.as_bytes()), path.map(str::as_bytes), "{target}");
+        }
+    }
 
     async fn read(bytes: &[u8], message: Message) -> Result<(String, String), HeadError> {
         // One byte at a time, so that every split is seen.

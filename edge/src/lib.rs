@@ -10,7 +10,9 @@
 //! | `run` | the life of one edge: start, serve, leave; the counters of all rooms |
 //! | `listen` | sockets, and the one door of every connection: introduction, shedding, caps, securing, protocol |
 //! | `serve` | what a connection speaks: HTTP/1 between its requests, HTTP/2, bytes |
-//! | `proxy` | the phases of a request: identify, find, admit, choose, edit, judge the answer |
+//! | `exchange` | plain requests of HTTP/1, carried by the edge itself: heads and framing both ways, idle target connections |
+//! | `proxy` | everything else of HTTP, in the phases of pingora: choose, edit, judge the answer |
+//! | `decide` | what becomes of a request, whoever carries it: identify, find, admit, open |
 //! | `tunnel`, `tcp` | upgraded connections and byte streams, and the relay that carries both |
 //! | `shared` | what everything that serves clients shares |
 //! | `sync`, `snapshot` | follow the registry and write the table; what is served, on disk |
@@ -47,8 +49,10 @@ pub mod cli;
 mod client;
 pub mod config;
 mod connection;
+mod decide;
 mod descriptors;
 mod egress;
+mod exchange;
 mod freshness;
 pub mod guard;
 mod head;
@@ -80,7 +84,8 @@ mod tcp;
 mod tunnel;
 mod words;
 
-pub use config::{Config, Listeners};
+pub use config::{Config, Http1Engine, Listeners};
 pub use connection::{Secure, SecuredStream, Security};
+pub use head::RequestView;
 pub use run::{RunError, run};
 pub use snapshot::SnapshotError;

@@ -1,13 +1,9 @@
 //! The phases of a request, one file a concern; this one says which concern has a say in which phase.
 //!
-//! Invariant: nothing is forwarded before `look_up` has found a circuit and noted that the connection serves it.
+//! Invariant: nothing is forwarded before [`Decider::look_up`] has let it pass.
 
-mod admission;
-mod asked;
-mod context;
 mod faults;
 mod forwarding;
-mod look_up;
 mod phase;
 mod reply;
 mod response;
@@ -22,6 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::request::Parts;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -30,13 +27,9 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session, http_proxy};
 
-use crate::access::Authorizer;
-use crate::api::Api;
+use crate::decide::{ArrivedStream, Decider, RequestContext, Verdict};
 use crate::rate::{Booking, Way};
-use crate::shared::Shared;
-use context::RequestContext;
-pub(crate) use context::{Arrived, ArrivedStream, Exit};
-use look_up::Verdict;
+use crate::record::RedactedPath;
 use phase::Phase;
 
 /// Idle connections to targets, for each thread; a pool smaller than the concurrency costs more than half of the
@@ -49,12 +42,7 @@ const MAX_TRIES: usize = 2 * entities::limits::MAX_ATTEMPTS as usize;
 
 /// What pingora calls in each phase of a request.
 pub(crate) struct EdgeProxy {
-    /// What everything that serves clients shares.
-    pub(crate) shared: Arc<Shared>,
-    /// What the edge itself is asked.
-    pub(crate) api: Api,
-    /// Who may use circuits.
-    pub(crate) authorizer: Authorizer,
+    decider: Arc<Decider>,
 }
 
 /// The one proxy of an edge, shared by all of its ports: each would cost 1.8 MiB.
@@ -63,21 +51,31 @@ pub(crate) type SharedProxy = Arc<HttpProxy<EdgeProxy>>;
 // === impl EdgeProxy ===
 
 impl EdgeProxy {
-    /// The one proxy of an edge.
-    pub(crate) fn shared(self) -> SharedProxy {
+    /// The one proxy of an edge, which asks `decider`.
+    pub(crate) fn shared(decider: Arc<Decider>) -> SharedProxy {
         let settings = ServerConf {
             threads: available_parallelism().map_or(1, usize::from),
             upstream_keepalive_pool_size: POOL_SIZE_PER_THREAD,
             max_retries: MAX_TRIES,
             ..ServerConf::default()
         };
-        Arc::new(http_proxy(&Arc::new(settings), self))
+        Arc::new(http_proxy(&Arc::new(settings), Self { decider }))
     }
 }
 
 /// The context of a request that the door has handed over; there is no other.
 fn known(context: &mut Option<RequestContext>) -> Result<&mut RequestContext> {
     context.as_mut().ok_or_else(|| Error::explain(ErrorType::InternalError, "a request that the door does not know"))
+}
+
+/// The request has ended; `error` is what it failed with, if it did.
+fn finish(mut context: RequestContext, session: &Session, error: Option<&Error>) {
+    context.recording.status = session.response_written().map(|response| response.status.as_u16());
+    match error {
+        // Answering the fault has said whose it was.
+        Some(error) => context.recording.fail(error),
+        None => context.recording.succeed(),
+    }
 }
 
 #[async_trait]
@@ -124,12 +122,20 @@ impl ProxyHttp for EdgeProxy {
 
     async fn request_filter(&self, session: &mut Session, context: &mut Option<RequestContext>) -> Result<bool> {
         let request = known(context)?;
-        match self.look_up(session.req_header(), request).await {
+        let head: &Parts = session.req_header();
+        request.recording.path = head.uri.path_and_query().cloned().map(RedactedPath::of);
+        match self.decider.look_up(head, request) {
             Ok(Verdict::Forward) if session.is_upgrade_req() => {
                 // Boxed: what few requests do must not make the future of every request larger.
                 Box::pin(self.upgrade(session, context)).await
             }
             Ok(Verdict::Forward) => Ok(false),
+            Ok(Verdict::Ask(endpoint)) => {
+                // Boxed: a wait for half a minute must not make the future of every request larger.
+                let answer = Box::pin(self.decider.ask(head, endpoint, request)).await;
+                reply::answer(session, answer, request).await?;
+                Ok(true)
+            }
             Ok(Verdict::Answer(answer)) => {
                 reply::answer(session, answer, request).await?;
                 Ok(true)
@@ -303,7 +309,7 @@ impl ProxyHttp for EdgeProxy {
     {
         // A tunnel has taken its record along.
         if let Some(context) = context.take() {
-            context.finish(session, error);
+            finish(context, session, error);
         }
         phase::logged()
     }

@@ -2,12 +2,18 @@
 //!
 //! Invariant: no answer names a target, and none may be stored by a cache.
 
+use std::fmt::Write as _;
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{ALLOW, HeaderName, LOCATION, REFERRER_POLICY, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
 use crate::guard::Rule;
-use crate::request_id::RequestId;
+use crate::request_id::{REQUEST_ID, RequestId};
+
+/// How long an answer of the edge's own may take to be written.
+pub(crate) const WRITE_TIME: Duration = Duration::from_secs(1);
 
 /// When to ask again for an application that is starting.
 const STARTING_RETRY_S: u16 = 2;
@@ -415,6 +421,33 @@ impl Reply {
         self
     }
 
+    /// The answer to the request `id` in HTTP/1.1; the connection is kept or ends with it.
+    pub(crate) fn http1(&self, id: &RequestId, is_head_only: bool, keeps: bool) -> Vec<u8> {
+        let reason = self.status.canonical_reason().unwrap_or_default();
+        let mut head = String::with_capacity(256 + self.body.len());
+        // Writing to a string does not fail.
+        let _ = write!(
+            head,
+            "HTTP/1.1 {} {reason}\r\nContent-Type: {}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+             {REQUEST_ID}: {id}\r\n",
+            self.status.as_u16(),
+            self.content_type,
+            self.body.len(),
+        );
+        if !keeps {
+            head.push_str("Connection: close\r\n");
+        }
+        for (name, value) in &self.fields {
+            let _ = write!(head, "{name}: {}\r\n", value.to_str().unwrap_or_default());
+        }
+        head.push_str("\r\n");
+        let mut bytes = head.into_bytes();
+        if !is_head_only {
+            bytes.extend_from_slice(&self.body);
+        }
+        bytes
+    }
+
     /// The same answer, and the connection ends with it.
     #[must_use]
     pub(crate) fn closing(mut self) -> Self {
@@ -520,5 +553,19 @@ mod tests {
             assert!(!is_grpc(Some(no.as_bytes())), "{no}");
         }
         assert!(!is_grpc(None));
+    }
+
+    #[test]
+    fn an_answer_is_whole_and_says_that_it_is_the_last() {
+        let id = RequestId::next();
+        let reply = Problem::Malformed(Rule::ObsoleteFold).reply(false, &id);
+        let text = String::from_utf8(reply.http1(&id, false, false)).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{head}");
+        assert!(head.contains("\r\nConnection: close") && head.contains(&format!("Content-Length: {}", body.len())));
+        assert!(head.contains(&format!("\r\nx-request-id: {id}\r\n")) && body.contains(&id.to_string()), "{text}");
+        let retry = Problem::ClientConnections.reply(false, &id).http1(&id, true, false);
+        let retry = String::from_utf8(retry).expect("text");
+        assert!(retry.contains("retry-after: 5\r\n") && retry.ends_with("\r\n\r\n"), "{retry}");
     }
 }

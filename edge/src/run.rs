@@ -15,15 +15,16 @@ use crate::access::{Authorizer, PublicKeys};
 use crate::api::{Api, Signals};
 use crate::balance::TargetContext;
 use crate::client::Peers;
-use crate::config::{Config, Listeners};
+use crate::config::{Config, Http1Engine, Listeners};
+use crate::decide::Decider;
 use crate::egress::{Egress, OwnPorts};
+use crate::exchange::Pool;
 use crate::freshness::Freshness;
 use crate::health::Health;
 use crate::keys::WorkerKeys;
 use crate::listen::{DynamicPorts, Listening, TrafficPort};
 use crate::memory::Memory;
 use crate::presence::Presence;
-use crate::proxy::EdgeProxy;
 use crate::record::{Log, Records, Totals};
 use crate::registration::Registrar;
 use crate::serve::Server;
@@ -103,7 +104,8 @@ pub async fn run(
     });
     let keys = Arc::new(PublicKeys::default());
     let authorizer = Authorizer::new(Arc::clone(&keys), config.cookie_keys.clone(), Arc::clone(&config.clock));
-    let proxy = EdgeProxy { shared: Arc::clone(&shared), api, authorizer }.shared();
+    let decider = Arc::new(Decider { shared, api, authorizer });
+    let pool = (config.http1 == Http1Engine::Exchange).then(Arc::<Pool>::default);
     let listening = Listening {
         traffic: listeners.traffic,
         port_address: config.port_address,
@@ -112,7 +114,7 @@ pub async fn run(
         secure: config.secure.clone(),
         metrics: Arc::clone(&counters.connections),
     };
-    let (traffic, ports) = TrafficPort::open(listening, Arc::new(Server::new(shared, proxy)))?;
+    let (traffic, ports) = TrafficPort::open(listening, Arc::new(Server::new(decider, pool.clone())))?;
 
     let applying = Arc::clone(&counters.sync);
     let applier = Applier::new(&config, table, ports, keys, targets, journal.clone(), applying);
@@ -130,6 +132,9 @@ pub async fn run(
     registering.spawn(health.run());
     registering.spawn(worker_keys.follow(config.key_file.clone(), config.accepted_keys_file.clone()));
     registering.spawn(memory.watch());
+    if let Some(pool) = pool {
+        registering.spawn(async move { pool.sweep().await });
+    }
     if config.has_worker_key_in_registry {
         registering.spawn(presence.clone().run());
     }

@@ -21,7 +21,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::client::Ends;
 use crate::config::ClientLimits;
 use crate::connection::{ClientStream, Connection};
-use crate::proxy::SharedProxy;
+use crate::decide::Decider;
+use crate::exchange::{Engine, Pool};
+use crate::proxy::{EdgeProxy, SharedProxy};
 use crate::record::Spoken;
 use crate::refusal::Refused;
 use crate::shared::Shared;
@@ -39,6 +41,8 @@ pub(crate) struct Server {
     /// What everything that serves clients shares.
     pub(crate) shared: Arc<Shared>,
     proxy: SharedProxy,
+    /// Carries plain requests of HTTP/1, unless pingora does.
+    engine: Option<Engine>,
     /// Who is told at a time that there is no place.
     answering: Semaphore,
     /// Places for answers that nobody takes.
@@ -75,10 +79,13 @@ pub(crate) struct Admitted<M> {
 // === impl Server ===
 
 impl Server {
-    /// Serves with these.
-    pub(crate) fn new(shared: Arc<Shared>, proxy: SharedProxy) -> Self {
+    /// Serves what `decider` lets in; plain requests of HTTP/1 over these idle connections, or by pingora.
+    pub(crate) fn new(decider: Arc<Decider>, pool: Option<Arc<Pool>>) -> Self {
+        let shared = Arc::clone(&decider.shared);
         let stalled = Arc::new(Semaphore::new(shared.limits.max_stalled));
-        Self { shared, proxy, answering: Semaphore::new(MAX_ANSWERING), stalled }
+        let engine = pool.map(|pool| Engine { decider: Arc::clone(&decider), pool, stalled: Arc::clone(&stalled) });
+        let proxy = EdgeProxy::shared(decider);
+        Self { shared, proxy, engine, answering: Semaphore::new(MAX_ANSWERING), stalled }
     }
 
     /// Serves a connection to its end; a relay goes on in a task of its own.

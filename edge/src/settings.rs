@@ -17,7 +17,9 @@ use program::log::LogSettings;
 use program::registry::RegistrySettings;
 use program::settings::{SettingFaults, Settings};
 
-use crate::config::{ClientLimits, Config, MemoryRules, TargetRules, TimeLimits, ceiling_of_control_group, loopback};
+use crate::config::{
+    ClientLimits, Config, Http1Engine, MemoryRules, TargetRules, TimeLimits, ceiling_of_control_group, loopback,
+};
 use crate::limits::unless_zero;
 
 /// A commented configuration file.
@@ -103,6 +105,7 @@ pub fn read(mut settings: Settings<'_>) -> Result<EdgeSettings, SettingFaults> {
 struct Over {
     weight: u16,
     port_address: IpAddr,
+    http1: Http1Engine,
     api_allowed: Option<Vec<AddressRange>>,
     trusted_proxies: Vec<AddressRange>,
     proxy_protocol_from: Vec<AddressRange>,
@@ -172,6 +175,7 @@ impl Over {
                 fails_open: settings.or("targets", "fail_open", true),
             },
             port_address: settings.or("listen", "port_address", IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            http1: settings.or("listen", "http1", Http1Engine::default()),
             api_allowed: settings.list("listen", "api_allowed"),
             trusted_proxies: settings.list("listen", "trusted_proxies").unwrap_or_default(),
             proxy_protocol_from: settings.list("listen", "proxy_protocol_from").unwrap_or_default(),
@@ -183,6 +187,7 @@ impl Over {
         Config {
             weight: self.weight,
             port_address: self.port_address,
+            http1: self.http1,
             api_allowed: self.api_allowed.unwrap_or_else(loopback),
             trusted_proxies: self.trusted_proxies,
             proxy_protocol_from: self.proxy_protocol_from,

@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// Silence before the first probe.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -30,6 +32,35 @@ pub(crate) fn keep_alive(stream: &TcpStream) {
 pub(crate) fn reset(socket: &TcpStream) {
     // Without it the peer sees an orderly end, which is as good as nothing better.
     let _ = socket.set_zero_linger();
+}
+
+/// How long the client may go on sending after that: what is not read when a socket closes makes the system reset the
+/// connection, and a reset takes an answer away that has not been read.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// How much it may send meanwhile, a few windows of a slow line.
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// Ends our direction, and waits for the client to end its own.
+pub(crate) async fn linger(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    let lingering = async {
+        stream.shutdown().await?;
+        drain(stream).await;
+        std::io::Result::Ok(())
+    };
+    let _ = timeout(LINGER_TIME, lingering).await;
+}
+
+/// Throws away what the client still sends, to its end or to [`LINGER_BYTES`].
+async fn drain(stream: &mut (impl AsyncRead + Unpin)) {
+    // On the heap: it must not make the future of every connection larger.
+    let mut scratch = vec![0; 4096];
+    let mut left = LINGER_BYTES;
+    while let Ok(1..) = stream.read(&mut scratch).await.inspect(|read| left = left.saturating_sub(*read)) {
+        if left == 0 {
+            return;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,6 @@ mod proxy_protocol;
 mod recorded;
 pub(crate) mod relay;
 
-pub(crate) use connect::{ConnectError, connect};
+pub(crate) use connect::{ConnectError, ReachedTarget, connect, reach};
 pub(crate) use proxy_protocol::header as proxy_header;
 pub(crate) use recorded::{OpenRelay, Recorded};

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use edge::Http1Engine;
 use entities::authority::{PortRange, Scheme};
 use entities::clock::SystemClock;
 use entities::host::HostName;
@@ -72,6 +73,9 @@ pub struct ServeArgs {
     /// Port that clients use for subdomains [default: the port of --edge]
     #[arg(long, env = "APPPROXY_PUBLIC_PORT", value_name = "PORT")]
     public_port: Option<u16>,
+    /// What carries plain requests of HTTP/1.1: exchange is the edge's own engine, which is on trial.
+    #[arg(long, env = "APPPROXY_HTTP1", value_name = "pingora|exchange", default_value = "pingora")]
+    http1: Http1Engine,
     /// Addresses or ranges of proxies in front that are believed when they say whom they speak for.
     #[arg(long, env = "APPPROXY_TRUSTED_PROXIES", value_name = "RANGE,…", value_delimiter = ',')]
     trusted_proxies: Vec<AddressRange>,
@@ -177,6 +181,7 @@ fn config_of(args: &ServeArgs, data: &data::Data, listeners: &Listeners) -> Resu
         port_address,
         port_host,
         public_scheme: args.public_scheme,
+        http1: args.http1,
         public_port,
         trusted_proxies: args.trusted_proxies.clone(),
         proxy_protocol_from: args.proxy_protocol_from.clone(),

@@ -44,6 +44,8 @@ pub struct Config {
     pub port_host: TargetHost,
     /// The scheme that clients use.
     pub public_scheme: Scheme,
+    /// What carries plain requests of HTTP/1.
+    pub http1: edge::Http1Engine,
     /// The port that clients use for subdomains.
     pub public_port: Port,
     /// Proxies in front that are believed when they say whom they speak for.
@@ -211,6 +213,7 @@ fn edge_config(config: &Config, api: SocketAddr, edge: SocketAddr) -> Result<edg
     let api_url = format!("http://{api}");
     let mut settings = edge::Config::new(worker_id, authority, edge_url, api_url, config.keys.worker.clone());
     settings.port_address = config.port_address;
+    settings.http1 = config.http1;
     settings.limits.drain = config.drain_time;
     settings.memory.ceiling_bytes = config.memory_ceiling;
     settings.trusted_proxies.clone_from(&config.trusted_proxies);

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
 use super::ticket::RESERVED_PATH;
+use crate::head::RequestView;
 
 /// What the names of the edge's own cookies begin with. Over TLS a cookie has the first prefix, which keeps other hosts and
 /// pages without TLS from setting one like it (RFC 6265bis §4.1.3.2).
@@ -37,12 +38,16 @@ pub(super) fn cookie_name(circuit: CircuitId, scheme: Scheme) -> String {
 }
 
 /// The values of the cookies that may open a circuit.
-pub(super) fn cookies_named(headers: &HeaderMap, circuit: CircuitId, scheme: Scheme) -> impl Iterator<Item = &[u8]> {
+pub(super) fn cookies_named(
+    request: &impl RequestView,
+    circuit: CircuitId,
+    scheme: Scheme,
+) -> impl Iterator<Item = &[u8]> {
     let [over_tls, plain] = COOKIE_PREFIXES;
     let prefix = if scheme == Scheme::Https { over_tls } else { plain };
     let mut digits = Uuid::encode_buffer();
     circuit.0.as_simple().encode_lower(&mut digits);
-    pairs(headers)
+    pairs(request.values(&COOKIE))
         .filter_map(move |pair| {
             let rest = pair.strip_prefix(prefix)?.strip_prefix(PASS)?;
             let (id, value) = rest.split_at_checked(uuid::fmt::Simple::LENGTH)?;
@@ -52,12 +57,8 @@ pub(super) fn cookies_named(headers: &HeaderMap, circuit: CircuitId, scheme: Sch
         .take(MAX_COOKIES_OF_ONE_NAME)
 }
 
-fn pairs(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    headers
-        .get_all(COOKIE)
-        .iter()
-        .flat_map(|field| field.as_bytes().split(|byte| *byte == b';'))
-        .map(<[u8]>::trim_ascii)
+fn pairs<'a>(fields: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
+    fields.flat_map(|field| field.split(|byte| *byte == b';')).map(<[u8]>::trim_ascii)
 }
 
 /// Whether a cookie, as `name=value`, is the edge's own, of whichever circuit and for whatever.
@@ -70,10 +71,21 @@ pub(crate) fn is_own_cookie(pair: &[u8]) -> bool {
 }
 
 /// What may be a bearer token of ours: in `Authorization: Bearer` (RFC 6750 §2.1), else in a field of our own.
-pub(super) fn bearer_tokens(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let authorization = headers.get(AUTHORIZATION).and_then(|field| own_bearer(field.as_bytes()));
-    let own = headers.get(TOKEN_FIELD).map(|field| field.as_bytes().trim_ascii());
+pub(super) fn bearer_tokens(request: &impl RequestView) -> impl Iterator<Item = &[u8]> {
+    let authorization = request.value(&AUTHORIZATION).and_then(own_bearer);
+    let own = request.value(&TOKEN_FIELD).map(<[u8]>::trim_ascii);
     authorization.into_iter().chain(own)
+}
+
+/// Whether a field `Authorization` holds a token of ours.
+pub(crate) fn is_own_bearer(field: &[u8]) -> bool {
+    own_bearer(field).is_some()
+}
+
+/// Whether a `Referer` may hold a ticket. A page that was reached by a ticket says no more than its origin, but somebody may
+/// have copied the address.
+pub(crate) fn is_ticket_referer(field: &[u8]) -> bool {
+    field.windows(RESERVED_PATH.len()).any(|part| part == RESERVED_PATH.as_bytes())
 }
 
 /// The token in a field `Authorization`, if it is one of ours. Any other belongs to the application.
@@ -96,19 +108,15 @@ pub(crate) fn remove_credentials(
     if headers.contains_key(TOKEN_FIELD) {
         edit(TOKEN_FIELD, Vec::new());
     }
-    let is_token = |field: &HeaderValue| own_bearer(field.as_bytes()).is_some();
+    let is_token = |field: &HeaderValue| is_own_bearer(field.as_bytes());
     if !forwards_token && headers.get_all(AUTHORIZATION).iter().any(is_token) {
         let kept = headers.get_all(AUTHORIZATION).iter().filter(|field| !is_token(field)).cloned();
         edit(AUTHORIZATION, kept.collect());
     }
-    // A page that was reached by a ticket says no more than its origin, but somebody may have copied the address.
-    let has_ticket = |field: &HeaderValue| {
-        field.as_bytes().windows(RESERVED_PATH.len()).any(|part| part == RESERVED_PATH.as_bytes())
-    };
-    if headers.get_all(REFERER).iter().any(has_ticket) {
+    if headers.get_all(REFERER).iter().any(|field| is_ticket_referer(field.as_bytes())) {
         edit(REFERER, Vec::new());
     }
-    if pairs(headers).any(is_own_cookie) {
+    if pairs(headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes)).any(is_own_cookie) {
         let mut kept = Vec::new();
         for field in headers.get_all(COOKIE) {
             let rest: Vec<&[u8]> =
@@ -138,6 +146,12 @@ mod tests {
         headers
     }
 
+    fn request(fields: &[(&'static str, &str)]) -> http::request::Parts {
+        let mut parts = http::Request::new(()).into_parts().0;
+        parts.headers = headers(fields);
+        parts
+    }
+
     fn token() -> String {
         let claims = Claims::new(TokenKind::Bearer, CircuitId::random(), Generation(1), 0);
         SigningKey::from_seed([1; 32]).sign(TokenKind::Bearer, &claims).expect("signs")
@@ -160,14 +174,14 @@ mod tests {
     fn a_cookie_is_found_by_the_name_of_its_circuit_wherever_it_stands() {
         let (one, two) = (CircuitId::random(), CircuitId::random());
         let name = cookie_name(one, Scheme::Http);
-        let headers = headers(&[
+        let request = request(&[
             ("cookie", &format!("a=b; {name}=first ;c=d")),
             ("cookie", &format!("{name}x=no;{name}=second; x{name}=no")),
         ]);
-        let found: Vec<&[u8]> = cookies_named(&headers, one, Scheme::Http).collect();
+        let found: Vec<&[u8]> = cookies_named(&request, one, Scheme::Http).collect();
         assert_eq!(found, [b"first".as_slice(), b"second"]);
-        assert_eq!(cookies_named(&headers, two, Scheme::Http).count(), 0);
-        assert_eq!(cookies_named(&headers, one, Scheme::Https).count(), 0);
+        assert_eq!(cookies_named(&request, two, Scheme::Http).count(), 0);
+        assert_eq!(cookies_named(&request, one, Scheme::Https).count(), 0);
         assert!(cookie_name(one, Scheme::Https).starts_with("__Host-appproxy-pass-"));
     }
 
@@ -175,7 +189,7 @@ mod tests {
     fn of_many_cookies_of_one_name_a_few_are_looked_at() {
         let one = CircuitId::random();
         let many = vec![format!("{}=x", cookie_name(one, Scheme::Https)); 50].join("; ");
-        assert_eq!(cookies_named(&headers(&[("cookie", &many)]), one, Scheme::Https).count(), MAX_COOKIES_OF_ONE_NAME);
+        assert_eq!(cookies_named(&request(&[("cookie", &many)]), one, Scheme::Https).count(), MAX_COOKIES_OF_ONE_NAME);
     }
 
     #[test]
@@ -190,7 +204,7 @@ mod tests {
             (vec![], 0),
         ] {
             let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            assert_eq!(bearer_tokens(&headers(&fields)).count(), count, "{fields:?}");
+            assert_eq!(bearer_tokens(&request(&fields)).count(), count, "{fields:?}");
         }
     }
 

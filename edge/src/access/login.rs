@@ -3,12 +3,12 @@
 //! Invariant: only what a person opened is redirected; what a program or a page asks for is answered.
 
 use entities::ids::CircuitKey;
-use http::request::Parts;
-use http::{HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::Rules;
 use super::same_site::is_navigation;
+use crate::head::RequestView;
 use crate::reply::wants_html;
 
 /// What stays readable in a query (RFC 3986 §3.4).
@@ -17,17 +17,18 @@ const QUERY: &AsciiSet =
 
 /// Where to send whoever made `request`, if the circuit says so: its page with `circuit`, its `key`, and `redirect`, the path
 /// that was asked for, in its query.
-pub(crate) fn login_location(key: &CircuitKey, rules: &Rules, request: &Parts) -> Option<HeaderValue> {
+pub(crate) fn login_location(key: &CircuitKey, rules: &Rules, request: &impl RequestView) -> Option<HeaderValue> {
     let url = rules.login_url.as_deref().filter(|_| is_opened_by_a_person(request))?;
-    let path = request.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let path = utf8_percent_encode(request.path(), QUERY);
+    let query = request.query().map_or_else(String::new, |query| format!("%3F{}", utf8_percent_encode(query, QUERY)));
     let joint = if url.contains('?') { '&' } else { '?' };
     let circuit = utf8_percent_encode(key.as_str(), QUERY);
-    HeaderValue::from_str(&format!("{url}{joint}circuit={circuit}&redirect={}", utf8_percent_encode(path, QUERY))).ok()
+    HeaderValue::from_str(&format!("{url}{joint}circuit={circuit}&redirect={path}{query}")).ok()
 }
 
-fn is_opened_by_a_person(request: &Parts) -> bool {
-    let wants_page = wants_html(request.headers.get(header::ACCEPT).map(HeaderValue::as_bytes));
+fn is_opened_by_a_person(request: &impl RequestView) -> bool {
+    let wants_page = wants_html(request.value(&header::ACCEPT));
     // Browsers that say what they ask for must ask for a page to show.
-    let is_shown = !request.headers.contains_key("sec-fetch-mode") || is_navigation(request);
-    request.method == Method::GET && wants_page && is_shown && !request.headers.contains_key(header::UPGRADE)
+    let is_shown = !request.has(&HeaderName::from_static("sec-fetch-mode")) || is_navigation(request);
+    *request.method() == Method::GET && wants_page && is_shown && !request.has(&header::UPGRADE)
 }

@@ -8,9 +8,10 @@
 
 use entities::access::Origin;
 use entities::authority::Scheme;
+use http::Method;
 use http::header::{HeaderName, ORIGIN, UPGRADE};
-use http::request::Parts;
-use http::{HeaderMap, Method};
+
+use crate::head::RequestView;
 
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
@@ -27,12 +28,12 @@ pub(super) struct Page<'a> {
 }
 
 /// Whether the circuit's own page made the browser send `request`, or one that the circuit allows, or the user did.
-pub(super) fn is_from_own_page(request: &Parts, page: &Page<'_>) -> bool {
-    let mut origins = request.headers.get_all(ORIGIN).iter();
+pub(super) fn is_from_own_page(request: &impl RequestView, page: &Page<'_>) -> bool {
+    let mut origins = request.values(&ORIGIN);
     match (origins.next(), origins.next()) {
-        (Some(origin), None) => origin.to_str().is_ok_and(|origin| page.is_own(origin)),
+        (Some(origin), None) => std::str::from_utf8(origin).is_ok_and(|origin| page.is_own(origin)),
         (Some(_), Some(_)) => false,
-        (None, _) => match only(&request.headers, &SITE) {
+        (None, _) => match only(request, &SITE) {
             None => true,
             Some(b"same-origin" | b"none") => true,
             Some(_) => is_navigation(request),
@@ -41,18 +42,18 @@ pub(super) fn is_from_own_page(request: &Parts, page: &Page<'_>) -> bool {
 }
 
 /// Whether the user follows a link to the circuit, which shows in the address bar what is opened.
-pub(super) fn is_navigation(request: &Parts) -> bool {
-    matches!(request.method, Method::GET | Method::HEAD)
-        && !request.headers.contains_key(UPGRADE)
-        && only(&request.headers, &MODE) == Some(b"navigate")
-        && only(&request.headers, &DEST) == Some(b"document")
+pub(super) fn is_navigation(request: &impl RequestView) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
+        && !request.has(&UPGRADE)
+        && only(request, &MODE) == Some(b"navigate")
+        && only(request, &DEST) == Some(b"document")
 }
 
 /// The value of a field; of several the one that says nothing good.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
-    let mut values = headers.get_all(name).iter();
+fn only<'a>(request: &'a impl RequestView, name: &HeaderName) -> Option<&'a [u8]> {
+    let mut values = request.values(name);
     let value = values.next()?;
-    Some(if values.next().is_some() { b"" } else { value.as_bytes() })
+    Some(if values.next().is_some() { b"" } else { value })
 }
 
 // === impl Page ===

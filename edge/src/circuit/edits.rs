@@ -36,6 +36,12 @@ impl HeaderEdits {
 // === impl Edits ===
 
 impl Edits {
+    /// Whether a field called `name` goes, or gets another value.
+    pub(crate) fn touches(&self, name: &[u8]) -> bool {
+        let is_it = |edited: &HeaderName| edited.as_str().as_bytes().eq_ignore_ascii_case(name);
+        self.remove.iter().any(is_it) || self.set.iter().any(|(edited, _)| is_it(edited))
+    }
+
     /// The API lets only names and values through that convert; anything else in the registry is left out.
     fn of(edits: &FieldEdits) -> Self {
         let field = |(name, value): (&String, &String)| Some((name.parse().ok()?, value.parse().ok()?));

@@ -15,10 +15,19 @@ use std::net::{IpAddr, SocketAddr};
 use entities::authority::Scheme;
 use entities::host::split_host_header;
 use http::header::FORWARDED;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Proxies in a row: more than any installation has.
 const MAX_HOPS: usize = 32;
+
+/// The fields that say where a request comes from.
+pub(crate) const ORIGIN_FIELDS: [HeaderName; 5] = [
+    FORWARDED,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-proto"),
+];
 
 /// Where a request comes from and how it was sent there, as trusted proxies tell it.
 #[derive(Debug, Clone, PartialEq, Eq)]

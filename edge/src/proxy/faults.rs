@@ -11,9 +11,9 @@ use http::Version;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 
-use super::context::RequestContext;
 use super::{EdgeProxy, reply};
 use crate::balance::TargetFault;
+use crate::decide::RequestContext;
 use crate::guard::Pace;
 use crate::record::EndedBy;
 use crate::refusal::{Fault, Refused};
@@ -78,7 +78,7 @@ impl EdgeProxy {
         body: Option<&Bytes>,
         context: &mut RequestContext,
     ) -> Result<()> {
-        let limits = &self.shared.limits;
+        let limits = &self.decider.shared.limits;
         let least = limits.body_bytes_per_s;
         if least == 0 || session.req_header().version == Version::HTTP_2 || reply::has_begun(session) {
             return Ok(());

@@ -7,21 +7,17 @@
 //! edge's own words: one client, one scheme, one host, one port. `Host` (over HTTP/2 `:authority`) is
 //! passed on unchanged, since applications compare it with `Origin`.
 
-use std::fmt::Write as _;
-
-use entities::authority::Scheme;
 use entities::circuit::Backend;
-use entities::host::split_host_header;
 use http::header::{FORWARDED, HOST, VIA};
 use http::{HeaderName, HeaderValue, Version};
 use pingora::http::RequestHeader;
 use pingora::{ErrorType, OrErr as _, Result};
 use pingora_proxy::Session;
 
-use super::context::{Forwarded, RequestContext};
 use crate::access::remove_credentials;
 use crate::circuit::Edits;
-use crate::client::Client;
+use crate::decide::RequestContext;
+use crate::head::origin_form;
 use crate::request_id::REQUEST_ID;
 
 /// Fields that say where a request came from. They are the proxy's to set.
@@ -44,7 +40,7 @@ pub(super) fn edit_request(session: &Session, request: &mut RequestHeader, conte
     remove_own_credentials(request, context)?;
     let Some(circuit) = context.circuit() else { return Ok(()) };
     let (client, host, scheme) = (&context.client, context.host(), context.scheme());
-    let port = told.and_then(|told| told.port.or_else(|| Some(port_of(context, told, told.scheme?))));
+    let port = context.forwarded_port();
     request.insert_header(REQUEST_ID, context.id().value())?;
     request.insert_header("X-Forwarded-For", client.ip_value.clone())?;
     request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(scheme.as_str()))?;
@@ -59,7 +55,7 @@ pub(super) fn edit_request(session: &Session, request: &mut RequestHeader, conte
         // HTTP/1.0 needs no host and HTTP/2 does: the client named none but the address that it connected to.
         request.insert_header(HOST, address.to_string())?;
     }
-    request.insert_header("Forwarded", forwarded(client, host, scheme))?;
+    request.insert_header("Forwarded", context.forwarded())?;
     let via = match original.version {
         Version::HTTP_10 => "1.0 appproxy",
         Version::HTTP_2 => "2.0 appproxy",
@@ -90,15 +86,6 @@ fn remove_claims_of_the_manager(request: &mut RequestHeader) {
     }
 }
 
-/// The port that a client used who came by `scheme` to the trusted proxy that says so.
-fn port_of(context: &RequestContext, told: &Forwarded, scheme: Scheme) -> u16 {
-    let named = match &told.host {
-        Some(host) => host.to_str().ok().and_then(split_host_header).and_then(|(_, port)| port),
-        None => context.asked.as_ref().and_then(|asked| asked.port),
-    };
-    named.unwrap_or(scheme.default_port())
-}
-
 /// Takes the edge's credentials out of a request, whichever circuit they are of: they are nothing to a target.
 fn remove_own_credentials(request: &mut RequestHeader, context: &RequestContext) -> Result<()> {
     let mut edits = Vec::new();
@@ -111,62 +98,4 @@ fn remove_own_credentials(request: &mut RequestHeader, context: &RequestContext)
         }
     }
     Ok(())
-}
-
-/// What an origin server is asked for in place of an absolute URI (RFC 9112 §3.2.1); nothing if `target` is none.
-fn origin_form(target: &[u8]) -> Option<&[u8]> {
-    let has_scheme = |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|text| text.eq_ignore_ascii_case(scheme));
-    let rest = [&b"http://"[..], b"https://"].into_iter().find(|scheme| has_scheme(scheme))?.len();
-    let authority = target.get(rest..)?;
-    match authority.iter().position(|byte| matches!(byte, b'/' | b'?')) {
-        Some(at) if authority.get(at) == Some(&b'/') => authority.get(at..),
-        // A query without a path is so rare that its bytes need not be kept.
-        _ => Some(b"/"),
-    }
-}
-
-/// One element of `Forwarded`. A host with a port is no token and has to be quoted.
-fn forwarded(client: &Client, host: Option<&HeaderValue>, scheme: Scheme) -> String {
-    let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let mut element = String::with_capacity(32 + client.node.len() + host.len());
-    // Writing to a string does not fail, and `look_up` has let only hosts through that need no escape.
-    let _ = match host {
-        "" => write!(element, "for={};proto={}", client.node, scheme.as_str()),
-        _ if host.contains([':', '[']) => {
-            write!(element, "for={};host=\"{host}\";proto={}", client.node, scheme.as_str())
-        }
-        _ => write!(element, "for={};host={host};proto={}", client.node, scheme.as_str()),
-    };
-    element
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn element(ip: &str, host: Option<&'static str>) -> String {
-        let client = Client::new(ip.parse().expect("valid"));
-        forwarded(&client, host.map(HeaderValue::from_static).as_ref(), Scheme::Https)
-    }
-
-    #[test]
-    fn an_absolute_uri_becomes_its_path_byte_for_byte() {
-        for (target, path) in [
-            ("http://a.test/b/../c%2f//?q=%20", Some("/b/../c%2f//?q=%20")),
-            ("HTTP://a.test", Some("/")),
-            ("https://a.test:1/", Some("/")),
-            ("/http://a.test/b", None),
-            ("*", None),
-        ] {
-            assert_eq!(origin_form(target.as_bytes()), path.map(str::as_bytes), "{target}");
-        }
-    }
-
-    #[test]
-    fn hosts_with_ports_and_ipv6_nodes_are_quoted() {
-        assert_eq!(element("10.0.0.1", Some("lab.test")), "for=10.0.0.1;host=lab.test;proto=https");
-        assert_eq!(element("10.0.0.1", Some("lab.test:80")), "for=10.0.0.1;host=\"lab.test:80\";proto=https");
-        assert_eq!(element("::1", Some("[::1]")), "for=\"[::1]\";host=\"[::1]\";proto=https");
-        assert_eq!(element("10.0.0.1", None), "for=10.0.0.1;proto=https");
-    }
 }

@@ -10,8 +10,7 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora_proxy::Session;
 
-use super::context::RequestContext;
-use crate::connection::EntrancePort;
+use crate::decide::RequestContext;
 use crate::record::EndedBy;
 use crate::refusal::Refused;
 use crate::reply::{Problem, Reply, is_grpc, wants_html};
@@ -29,11 +28,7 @@ pub(super) async fn refuse(session: &mut Session, mut refused: Refused, context:
     if let Some(instead) = instead {
         return send(session, *instead, context).await;
     }
-    let connection = context.connection();
-    // Nothing else will ever be served at the port of a circuit that is gone.
-    let is_gone = matches!(connection.entrance.port, EntrancePort::Circuit(_)) && problem == Problem::UnknownAddress;
-    let must_close = is_gone || connection.is_ending();
-    send_problem(session, problem, must_close, context).await
+    send_problem(session, problem, context.must_close_for(problem), context).await
 }
 
 /// Answers what the edge itself was asked.

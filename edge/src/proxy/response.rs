@@ -10,9 +10,9 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::EdgeProxy;
-use super::context::RequestContext;
 use crate::access::is_own_cookie;
 use crate::circuit::{Edits, LiveCircuit};
+use crate::decide::RequestContext;
 use crate::request_id::REQUEST_ID;
 
 // === impl EdgeProxy ===
@@ -52,7 +52,7 @@ impl EdgeProxy {
         {
             keep_with_target(response, circuit, context);
         }
-        if context.connection().is_ending() || self.shared.memory.is_tight() {
+        if context.connection().is_ending() || self.decider.shared.memory.is_tight() {
             // The client hears it instead of finding out.
             session.set_keepalive(None);
         }

@@ -13,9 +13,9 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
 
-use super::context::RequestContext;
 use super::{EdgeProxy, reply};
 use crate::balance::{BrokenOff, NoConnection};
+use crate::decide::RequestContext;
 use crate::descriptors;
 
 // === impl EdgeProxy ===

@@ -20,9 +20,9 @@ use pingora_proxy::Session;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::context::RequestContext;
 use super::response::nominated;
 use super::{EdgeProxy, forwarding, known, target};
+use crate::decide::RequestContext;
 use crate::head::HeadError;
 use crate::rate::Way;
 use crate::record::Spoken;
@@ -57,7 +57,7 @@ impl EdgeProxy {
         match answer {
             Answer::Switched(to_client) => {
                 leave(session, slot, target, &to_client)?;
-                self.shared.tunnels.upgrades.inc();
+                self.decider.shared.tunnels.upgrades.inc();
             }
             Answer::Ordinary(read) => self.pass_on(session, context, target, &read, limit).await?,
         }

@@ -14,6 +14,7 @@ use pingora::apps::{HttpPersistentSettings, HttpServerApp as _, ReusedHttpStream
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::rewound::Rewound;
@@ -22,9 +23,10 @@ use super::stream::HttpStream;
 use super::{Server, refuse};
 use crate::config::ClientLimits;
 use crate::connection::{ClientStream, Connection};
+use crate::decide::{Arrived, Exit};
+use crate::exchange::{Kept, Line, Next};
 use crate::guard::{Judged, Rule, judge_http1, judge_start};
 use crate::head::{HeadError, Message, read_head, read_some};
-use crate::proxy::{Arrived, Exit};
 use crate::record::{EndedBy, Spoken};
 use crate::refusal::{Fault, Refused};
 use crate::reply::Problem;
@@ -58,30 +60,48 @@ pub(super) async fn serve(
 ) -> Option<Upgraded> {
     let limits = server.limits(connection);
     let layer = |stream| StallGuard::new(stream, Arc::clone(&server.stalled));
-    let mut stream: Stream = Box::new(HttpStream::new(stream, first_bytes, layer));
+    let mut stream = Box::new(HttpStream::new(stream, first_bytes, layer));
     let mut settings = None;
+    let mut kept = Kept::default();
     let mut requests = 0;
+    let mut head = BytesMut::new();
     loop {
-        let mut head = BytesMut::new();
-        let read = match next_head(&mut stream, &mut head, limits).await {
+        let read = match next_head(&mut *stream, &mut head, limits).await {
             Ok(read) => read,
-            Err(fault) => {
+            Err(why) => {
                 // Boxed, as it must not make the future of every connection larger.
-                Box::pin(end(server, connection, stream, &fault, &head)).await;
+                Box::pin(end(server, connection, *stream, &why, &head)).await;
                 return None;
             }
         };
         requests += 1;
+        let is_last = requests == limits.max_requests;
         let is_bare_upgrade = read.judged.is_bare_upgrade;
+        let mut recording = server.shared.records.begin(connection, Spoken::Http1);
+        recording.head_read(read.began);
+        let mut arrived = Arrived { recording, connection: Arc::clone(connection), malformed: None, exit: None };
+        if let Some(engine) = server.engine.as_ref().filter(|_| !is_bare_upgrade)
+            && let Some(client) = stream.layers_mut().inner_mut().bare_mut()
+        {
+            let line = Line { client, read: &mut head, kept: &mut kept, is_last };
+            match engine.serve(line, read.length, arrived).await {
+                Next::Request => continue,
+                Next::End => return None,
+                Next::Elsewhere(back) => arrived = *back,
+            }
+        }
         // Whatever stands behind such a head is not HTTP if the target agrees, and nothing at all if it does not.
         let to_target = if is_bare_upgrade { head.split_off(read.length) } else { BytesMut::new() };
         let exit = is_bare_upgrade.then(Exit::default);
-        let request = Request { head, began: read.began, exit: exit.clone(), is_last: requests == limits.max_requests };
-        let reused = start(server, connection, stream, settings.take(), request, limits, is_closing).await?;
+        arrived.exit.clone_from(&exit);
+        let request = Request { head: std::mem::take(&mut head), arrived, is_last };
+        let reused = start(server, stream, settings.take(), request, limits, is_closing).await?;
         let switched = exit.and_then(|exit| exit.lock().take());
         let (client, next) = reused.consume();
+        let client = client.into_any().downcast::<HttpStream<Layers>>().ok()?;
         if let Some(switched) = switched {
-            return Some(Upgraded { client: bare(client)?, to_target, switched });
+            let client = client.into_layers().into_inner().into_stream();
+            return Some(Upgraded { client, to_target, switched });
         }
         if !to_target.is_empty() {
             return None;
@@ -93,21 +113,20 @@ pub(super) async fn serve(
 /// One request, of which `head` and perhaps more is read.
 struct Request {
     head: BytesMut,
-    began: Instant,
-    exit: Option<Exit>,
+    arrived: Arrived,
     is_last: bool,
 }
 
+/// Lets pingora serve one request.
 fn start<'a>(
     server: &'a Server,
-    connection: &Arc<Connection>,
     stream: Stream,
     settings: Option<HttpPersistentSettings>,
     request: Request,
     limits: ClientLimits,
     is_closing: &'a ShutdownWatch,
 ) -> Serving<'a> {
-    let Request { head, began, exit, is_last } = request;
+    let Request { head, arrived, is_last } = request;
     let mut session = ServerSession::new_http1(stream);
     match settings {
         Some(settings) => settings.apply_to_session(&mut session),
@@ -121,17 +140,8 @@ fn start<'a>(
     session.set_total_drain_timeout(Some(DRAIN_TIME));
     session.set_write_timeout(Some(limits.write));
     session.set_pipelined_prefix(head);
-    let mut recording = server.shared.records.begin(connection, Spoken::Http1);
-    recording.head_read(began);
-    let arrived = Arrived { recording, connection: Arc::clone(connection), malformed: None, exit };
     session.set_connection_user_context(Some(Box::new(arrived)));
     server.proxy.process_new_http(session, is_closing)
-}
-
-/// The client's stream without what stands between it and pingora.
-fn bare(stream: Stream) -> Option<ClientStream> {
-    let stream = stream.into_any().downcast::<HttpStream<Layers>>().ok()?;
-    Some(stream.into_layers().into_inner().into_stream())
 }
 
 /// A head that was read and judged.
@@ -160,10 +170,17 @@ enum NoRequest {
 }
 
 /// Waits for a request, reads its head and judges it.
-async fn next_head(stream: &mut Stream, head: &mut BytesMut, limits: ClientLimits) -> Result<ReadHead, NoRequest> {
-    match timeout(limits.idle, read_some(stream, head)).await {
-        Ok(Ok(1..)) => {}
-        Ok(Ok(0) | Err(_)) | Err(_) => return Err(NoRequest::Over),
+async fn next_head<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    head: &mut BytesMut,
+    limits: ClientLimits,
+) -> Result<ReadHead, NoRequest> {
+    // It may have come with the request before.
+    if head.is_empty() {
+        match timeout(limits.idle, read_some(stream, head)).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0) | Err(_)) | Err(_) => return Err(NoRequest::Over),
+        }
     }
     let began = Instant::now();
     // Nearly every head is whole with its first bytes, and needs no timer.
@@ -179,7 +196,13 @@ async fn next_head(stream: &mut Stream, head: &mut BytesMut, limits: ClientLimit
 }
 
 /// Ends a connection that brings no further request. There is nobody yet who could answer what is no request.
-async fn end(server: &Server, connection: &Arc<Connection>, stream: Stream, why: &NoRequest, head: &[u8]) {
+async fn end(
+    server: &Server,
+    connection: &Arc<Connection>,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    why: &NoRequest,
+    head: &[u8],
+) {
     let records = &server.shared.records;
     let problem = match why {
         NoRequest::Over => return,

@@ -26,13 +26,14 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
 use super::stream::HttpStream;
-use super::{Admitted, Server, refuse};
+use super::{Admitted, Server};
 use crate::connection::{ClientStream, Connection, Notice};
+use crate::decide::{Arrived, ArrivedStream};
 use crate::guard::judge_http2;
-use crate::proxy::{Arrived, ArrivedStream};
 use crate::record::Spoken;
 use crate::refusal::Refused;
 use crate::reply::Problem;
+use crate::socket::linger;
 use limits::{GOODBYE_TIME, HANDSHAKE_TIME, MAX_REFUSED_STREAMS, MAX_TASKS, MAX_TINY_TASKS, STALL_TIME, options};
 use metered::{Gauge, Metered};
 
@@ -118,7 +119,7 @@ pub(super) async fn turn_away(
     };
     // It has been told, or does not listen.
     let _ = timeout(GOODBYE_TIME, saying).await;
-    refuse::linger(&mut stream).await;
+    linger(&mut stream).await;
 }
 
 // === impl Serving ===

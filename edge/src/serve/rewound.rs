@@ -27,6 +27,12 @@ impl Rewound {
         Self { first_bytes, stream: BufWriter::with_capacity(WRITE_BUFFER_BYTES, stream) }
     }
 
+    /// The client's stream, if nothing of it waits here: nothing does between two requests.
+    pub(super) fn bare_mut(&mut self) -> Option<&mut ClientStream> {
+        let is_bare = self.first_bytes.is_empty() && self.stream.buffer().is_empty();
+        is_bare.then(|| self.stream.get_mut())
+    }
+
     /// The client's stream. First bytes that were not read, and what was not flushed, are lost.
     pub(super) fn into_stream(self) -> ClientStream {
         self.stream.into_inner()

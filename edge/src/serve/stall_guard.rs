@@ -37,6 +37,11 @@ impl<S> StallGuard<S> {
         Self { inner, places, waiting: None }
     }
 
+    /// The stream below the watch.
+    pub(super) fn inner_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
     /// The stream without the watch.
     pub(super) fn into_inner(self) -> S {
         self.inner

@@ -43,6 +43,11 @@ impl<S> HttpStream<S> {
         Self { layers: layer(Rewound::new(stream, first_bytes)), socket, security, id }
     }
 
+    /// The layers, in place.
+    pub(super) fn layers_mut(&mut self) -> &mut S {
+        &mut self.layers
+    }
+
     /// The layers.
     pub(super) fn into_layers(self) -> S {
         self.layers

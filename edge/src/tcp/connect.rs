@@ -3,11 +3,12 @@
 //! Invariant: nothing is sent before a connection stands, so every attempt may be followed by another.
 
 use std::io;
+use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::balance::{Attempts, NoConnection};
+use crate::balance::{Attempts, NoConnection, Place};
 use crate::circuit::LiveCircuit;
 use crate::connection::Connection;
 use crate::descriptors;
@@ -46,21 +47,49 @@ impl ConnectError {
     }
 }
 
-/// A connection to a target of `circuit`.
+/// A new connection to a target of `circuit`.
 pub(crate) async fn connect(
     circuit: &LiveCircuit,
     connection: &Connection,
     attempts: &mut Attempts,
     recording: &mut Recording,
 ) -> Result<TcpStream, ConnectError> {
+    reach(circuit, connection, attempts, recording, |_| None).await.map(|reached| reached.socket)
+}
+
+/// A connection to a target.
+pub(crate) struct ReachedTarget {
+    /// The connection.
+    pub(crate) socket: TcpStream,
+    /// Whether it had carried something before.
+    pub(crate) is_reused: bool,
+    /// The target of the circuit.
+    pub(crate) identity: u64,
+    /// One of its addresses.
+    pub(crate) address: SocketAddr,
+}
+
+/// A connection to a target of `circuit`: an idle one, if `idle` has one that leads where the strategy chooses.
+pub(crate) async fn reach(
+    circuit: &LiveCircuit,
+    connection: &Connection,
+    attempts: &mut Attempts,
+    recording: &mut Recording,
+    idle: impl Fn(&Place<'_>) -> Option<TcpStream>,
+) -> Result<ReachedTarget, ConnectError> {
     while let Some(place) = attempts.next(&circuit.key, &circuit.balancer).await {
         recording.chose(place.target.target(), place.number);
-        connection.set_target(place.target.identity());
+        let (identity, address) = (place.target.identity(), place.address);
+        connection.set_target(identity);
+        if let Some(socket) = idle(&place) {
+            recording.connected();
+            return Ok(ReachedTarget { socket, is_reused: true, identity, address });
+        }
         let error = match timeout(circuit.limits.connect, TcpStream::connect(place.address)).await {
-            Ok(Ok(target)) => {
-                keep_alive(&target);
+            Ok(Ok(socket)) => {
+                keep_alive(&socket);
                 recording.connected();
-                return Ok(target);
+                return Ok(ReachedTarget { socket, is_reused: false, identity, address });
             }
             Ok(Err(error)) if descriptors::are_used_up(&error) => return Err(ConnectError::NoDescriptor(error)),
             Ok(Err(error)) => ConnectError::Refused(error),

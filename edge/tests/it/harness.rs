@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use edge::{Config, Listeners, RunError};
+use edge::{Config, Http1Engine, Listeners, RunError};
 use entities::access::Access;
 use entities::authority::{Authority, DomainFrontends, PortFrontends, Scheme};
 use entities::balance::LoadBalancing;
@@ -91,6 +91,7 @@ impl TestEdge {
         );
         config.port_address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         config.limits.connect = Duration::from_secs(2);
+        config.http1 = carried_by();
         change(&mut config);
         let (shutdown, must_stop) = watch::channel(false);
         let layout = Layout::default();
@@ -316,4 +317,12 @@ pub(crate) async fn name_of(response: reqwest::Response) -> String {
     assert_eq!(response.status(), 200);
     let echo: serde_json::Value = response.json().await.expect("the origin's echo");
     echo["name"].as_str().expect("a name").to_owned()
+}
+
+/// What carries plain requests of HTTP/1 in this run: every promise holds with either engine, and the whole suite runs with each.
+pub(crate) fn carried_by() -> Http1Engine {
+    match std::env::var("APPPROXY_TEST_HTTP1").as_deref() {
+        Ok("exchange") => Http1Engine::Exchange,
+        _ => Http1Engine::Pingora,
+    }
 }

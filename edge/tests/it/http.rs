@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use edge::Http1Engine;
 use testkit::origin::Origin;
 use testkit::raw::RawClient;
 use testkit::wait::within;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::harness::{TestEdge, by_host};
+use crate::harness::{TestEdge, by_host, carried_by};
 use crate::peer::{Peer, PeerConnection, field};
 
 async fn edge_with(peer: &Peer) -> TestEdge {
@@ -197,19 +198,22 @@ async fn a_client_that_waits_for_100_gets_it_from_the_target() {
 }
 
 #[tokio::test]
-async fn trailers_are_dropped_and_not_announced() {
-    let peer = Peer::start().await;
-    let edge = edge_with(&peer).await;
-    let mut client = PeerConnection::connect(edge.address).await;
-    client.send("GET / HTTP/1.1\r\nHost: lab.apps.test\r\nTE: trailers\r\n\r\n").await;
-    let mut target = peer.accept().await;
-    target.head().await;
-    let answer =
-        "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n";
-    target.send(answer).await;
-    let head = client.head().await;
-    assert_eq!(field(&head, "trailer"), None, "{head}");
-    assert_eq!(client.exactly(12).await, b"2\r\nok\r\n0\r\n\r\n");
+async fn trailers_end_at_the_edge_unless_client_and_engine_take_them() {
+    for (asked, is_taken) in [("", false), ("TE: trailers\r\n", carried_by() == Http1Engine::Exchange)] {
+        let peer = Peer::start().await;
+        let edge = edge_with(&peer).await;
+        let mut client = PeerConnection::connect(edge.address).await;
+        client.send(&format!("GET / HTTP/1.1\r\nHost: lab.apps.test\r\n{asked}\r\n")).await;
+        let mut target = peer.accept().await;
+        target.head().await;
+        let answer =
+            "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n";
+        target.send(answer).await;
+        let head = client.head().await;
+        assert_eq!(field(&head, "trailer"), is_taken.then_some("X-Sum"), "{head}");
+        let content: &[u8] = if is_taken { b"2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n" } else { b"2\r\nok\r\n0\r\n\r\n" };
+        assert_eq!(client.exactly(content.len()).await, content);
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,13 @@ async fn ask(edge: &TestEdge, request: &str) -> RawAnswer {
 }
 
 fn id_of(answer: &RawAnswer) -> String {
-    let ids: Vec<&str> = answer.head.lines().filter_map(|line| line.strip_prefix("x-request-id: ")).collect();
+    let ids: Vec<&str> = answer
+        .head
+        .lines()
+        .filter_map(|line| {
+            line.split_once(": ").filter(|(name, _)| name.eq_ignore_ascii_case("x-request-id")).map(|(_, id)| id)
+        })
+        .collect();
     assert_eq!(ids.len(), 1, "{}", answer.head);
     ids[0].to_owned()
 }

@@ -55,6 +55,7 @@ pub(crate) fn config(data: &Data, listeners: &Listeners, ports: PortRange, drain
         port_address: IpAddr::from([127, 0, 0, 1]),
         port_host: "127.0.0.1".parse().unwrap(),
         public_scheme: Scheme::Http,
+        http1: edge::Http1Engine::default(),
         public_port: Port::try_from(listeners.edge_address().unwrap().port()).unwrap(),
         trusted_proxies: Vec::new(),
         proxy_protocol_from: Vec::new(),

@@ -7,12 +7,12 @@ use std::net::IpAddr;
 use entities::authority::Scheme;
 use http::header::SET_COOKIE;
 use http::{HeaderValue, Method};
-use pingora::http::RequestHeader;
 
-use super::EdgeProxy;
+use super::Decider;
 use super::context::RequestContext;
 use crate::access::{Denial, Pass, RESERVED_PATH, Rules, TICKET_PATH, login_location};
 use crate::circuit::LiveCircuit;
+use crate::head::RequestView;
 use crate::refusal::Refused;
 use crate::reply::{Problem, Reply};
 
@@ -44,13 +44,13 @@ impl<'a> RequestOrigin<'a> {
     }
 }
 
-// === impl EdgeProxy ===
+// === impl Decider ===
 
-impl EdgeProxy {
+impl Decider {
     /// Whether `request` may use `circuit`, and whether the edge may let it.
     pub(super) fn admit(
         &self,
-        request: &RequestHeader,
+        request: &impl RequestView,
         context: &RequestContext,
         circuit: &LiveCircuit,
     ) -> Result<Admission, Refused> {
@@ -61,7 +61,7 @@ impl EdgeProxy {
             return Err(Refused::plainly(Problem::Unconfirmed));
         }
         let origin = RequestOrigin::of(context);
-        if request.uri.path().starts_with(RESERVED_PATH) {
+        if request.path().starts_with(RESERVED_PATH) {
             return self.answer_own_path(request, &origin, circuit);
         }
         let Some(rules) = circuit.access.as_deref() else { return Ok(Admission::Passed(Pass::Free)) };
@@ -74,14 +74,14 @@ impl EdgeProxy {
     /// What the edge itself answers on every circuit: tickets become cookies.
     fn answer_own_path(
         &self,
-        request: &RequestHeader,
+        request: &impl RequestView,
         origin: &RequestOrigin<'_>,
         circuit: &LiveCircuit,
     ) -> Result<Admission, Refused> {
-        if request.uri.path() != TICKET_PATH {
+        if request.path() != TICKET_PATH {
             return Err(Refused::plainly(Problem::UnknownAddress));
         }
-        if request.method != Method::GET {
+        if *request.method() != Method::GET {
             return Err(Refused::plainly(Problem::MethodNotAllowed));
         }
         let Some(rules) = circuit.access.as_deref() else {
@@ -93,7 +93,7 @@ impl EdgeProxy {
         }
         let exchanged = self
             .authorizer
-            .exchange(rules, request.uri.query().unwrap_or_default(), origin.scheme)
+            .exchange(rules, request.query().unwrap_or_default(), origin.scheme)
             .map_err(|error| Refused::new(Problem::TicketRejected, format!("ticket: {error}")))?;
         let answer = Reply::see_other(exchanged.location).with_field(SET_COOKIE, exchanged.cookie);
         Ok(Admission::Answer(Box::new(answer)))
@@ -101,7 +101,12 @@ impl EdgeProxy {
 }
 
 /// Turns a request away, or sends the person who made it to where one gets in.
-fn deny(denial: Denial, request: &RequestHeader, circuit: &LiveCircuit, rules: &Rules) -> Result<Admission, Refused> {
+fn deny(
+    denial: Denial,
+    request: &impl RequestView,
+    circuit: &LiveCircuit,
+    rules: &Rules,
+) -> Result<Admission, Refused> {
     let problem = match denial {
         Denial::Client => Problem::ClientNotAllowed,
         Denial::NoCredential => Problem::CredentialRequired,

@@ -6,52 +6,60 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
 use http::header::AUTHORIZATION;
-use http::{HeaderName, HeaderValue};
-use pingora::http::RequestHeader;
 
-use super::EdgeProxy;
+use super::Decider;
 use super::admission::Admission;
 use super::asked::AskedHost;
 use super::context::RequestContext;
 use crate::access::Pass;
 use crate::api::{Endpoint, Question};
 use crate::circuit::LiveCircuit;
+use crate::client::ORIGIN_FIELDS;
 use crate::connection::EntrancePort;
-use crate::record::RedactedPath;
+use crate::head::RequestView;
 use crate::refusal::Refused;
 use crate::reply::{Problem, Reply};
-use crate::request_id::RequestId;
+use crate::request_id::{REQUEST_ID, RequestId};
 
 /// What a request is for.
-enum Found {
+pub(crate) enum Found {
+    /// A circuit.
     Circuit(Arc<LiveCircuit>),
+    /// The worker API.
     Api(Endpoint),
 }
 
 /// What becomes of a request.
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// A target gets it.
     Forward,
     /// The edge answers it itself.
     Answer(Reply),
+    /// The worker API is asked.
+    Ask(Endpoint),
 }
 
-// === impl EdgeProxy ===
+// === impl Decider ===
 
-impl EdgeProxy {
+impl Decider {
     /// What becomes of `request`, or why it is turned away.
-    pub(super) async fn look_up(
+    pub(crate) fn look_up(&self, request: &impl RequestView, context: &mut RequestContext) -> Result<Verdict, Refused> {
+        self.identify(request, context)?;
+        match self.find(request, context)? {
+            Found::Circuit(circuit) => self.let_in(circuit, request, context),
+            Found::Api(endpoint) => Ok(Verdict::Ask(endpoint)),
+        }
+    }
+
+    /// What becomes of a request for `circuit`.
+    pub(crate) fn let_in(
         &self,
-        request: &RequestHeader,
+        circuit: Arc<LiveCircuit>,
+        request: &impl RequestView,
         context: &mut RequestContext,
     ) -> Result<Verdict, Refused> {
-        self.identify(request, context)?;
-        let circuit = match self.find(request, context)? {
-            Found::Circuit(circuit) => circuit,
-            // Boxed: a wait for half a minute must not make the future of every request larger.
-            Found::Api(endpoint) => return Ok(Verdict::Answer(Box::pin(self.ask(request, endpoint, context)).await)),
-        };
         context.recording.circuit = Some(circuit.key.clone());
         match self.admit(request, context, &circuit)? {
             Admission::Answer(answer) => Ok(Verdict::Answer(*answer)),
@@ -63,17 +71,16 @@ impl EdgeProxy {
     }
 
     /// Finds out who asks, for which host, and what the request is called.
-    fn identify(&self, request: &RequestHeader, context: &mut RequestContext) -> Result<(), Refused> {
-        context.recording.method = Some(request.method.clone());
-        context.recording.path = request.uri.path_and_query().cloned().map(RedactedPath::of);
+    pub(crate) fn identify(&self, request: &impl RequestView, context: &mut RequestContext) -> Result<(), Refused> {
+        context.recording.method = Some(request.method().clone());
         if let Some(rule) = context.malformed {
             return Err(Refused::new(Problem::Malformed(rule), rule.to_string()));
         }
         if context.client.is_trusted_proxy {
-            if let Some(id) = RequestId::told(&request.headers) {
+            if let Some(id) = request.value(&REQUEST_ID).and_then(RequestId::told) {
                 context.rename(id);
             }
-            let origin = self.shared.peers.origin(context.client.ip, &request.headers);
+            let origin = self.shared.peers.origin(context.client.ip, &request.map_of(&ORIGIN_FIELDS));
             context.note_origin(origin.map_err(|error| Refused::new(Problem::AmbiguousClient, error.to_string()))?);
         }
         context.asked = AskedHost::of(request).map_err(Refused::plainly)?;
@@ -82,7 +89,7 @@ impl EdgeProxy {
     }
 
     /// Finds what is asked for.
-    fn find(&self, request: &RequestHeader, context: &RequestContext) -> Result<Found, Refused> {
+    pub(crate) fn find(&self, request: &impl RequestView, context: &RequestContext) -> Result<Found, Refused> {
         let unknown = || Refused::plainly(Problem::UnknownAddress);
         match context.connection().entrance.port {
             EntrancePort::Circuit(port) => self.shared.table.by_port(port).map(Found::Circuit).ok_or_else(unknown),
@@ -91,7 +98,7 @@ impl EdgeProxy {
                 if let Some(circuit) = self.shared.table.by_host(host) {
                     return Ok(Found::Circuit(circuit));
                 }
-                let endpoint = Endpoint::of(request.uri.path()).filter(|_| self.api.is_at(host));
+                let endpoint = Endpoint::of(request.path()).filter(|_| self.api.is_at(host));
                 endpoint.map(Found::Api).ok_or_else(unknown)
             }
         }
@@ -108,16 +115,16 @@ impl EdgeProxy {
         Ok(())
     }
 
-    async fn ask(&self, request: &RequestHeader, endpoint: Endpoint, context: &RequestContext) -> Reply {
-        let field = |name: &HeaderName| request.headers.get(name).map(HeaderValue::as_bytes);
+    /// What the worker API answers.
+    pub(crate) async fn ask(&self, request: &impl RequestView, endpoint: Endpoint, context: &RequestContext) -> Reply {
         let question = Question {
             endpoint,
             id: context.id(),
-            method: &request.method,
-            query: request.uri.query().unwrap_or_default(),
+            method: request.method(),
+            query: request.query().unwrap_or_default(),
             client: &context.client,
-            authorization: field(&AUTHORIZATION),
-            token: field(&HeaderName::from_static("x-backendai-token")),
+            authorization: request.value(&AUTHORIZATION),
+            token: request.value(&HeaderName::from_static("x-backendai-token")),
         };
         let answer = self.api.answer(question).await;
         if context.connection().is_ending() { answer.closing() } else { answer }

@@ -5,16 +5,16 @@
 use entities::host::split_host_header;
 use http::header::HOST;
 use http::{HeaderValue, Version};
-use pingora::http::RequestHeader;
 
+use crate::head::RequestView;
 use crate::reply::Problem;
 
 /// What a client says its request is for.
-pub(super) struct AskedHost {
+pub(crate) struct AskedHost {
     /// `:authority` or `Host`, as it came.
-    pub(super) value: HeaderValue,
+    pub(crate) value: HeaderValue,
     /// The port that it names.
-    pub(super) port: Option<u16>,
+    pub(crate) port: Option<u16>,
     /// How much of `value` is the name, if that is in normal form there.
     length: usize,
     /// The name, if it had to be brought into normal form.
@@ -26,14 +26,10 @@ pub(super) struct AskedHost {
 impl AskedHost {
     /// What `request` asks for: `:authority` if the client spoke HTTP/2 and gave one, else `Host`. Pingora has refused
     /// requests where the two differ (RFC 9113 §8.3.1). Only HTTP/1.0 may name none (RFC 9112 §3.2).
-    pub(super) fn of(request: &RequestHeader) -> Result<Option<Self>, Problem> {
-        let authority = request.uri.authority().filter(|_| request.version == Version::HTTP_2);
-        let value = match authority {
-            Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-            None => request.headers.get(HOST).cloned(),
-        };
-        let Some(value) = value else {
-            return if request.version >= Version::HTTP_11 { Err(Problem::BadRequest) } else { Ok(None) };
+    pub(crate) fn of(request: &impl RequestView) -> Result<Option<Self>, Problem> {
+        let value = request.authority().map(str::as_bytes).or_else(|| request.value(&HOST));
+        let Some(value) = value.and_then(|value| HeaderValue::from_bytes(value).ok()) else {
+            return if request.version() >= Version::HTTP_11 { Err(Problem::BadRequest) } else { Ok(None) };
         };
         let (name, port) = value.to_str().ok().and_then(split_host_header).ok_or(Problem::BadRequest)?;
         let (length, normal) = match name {
@@ -44,7 +40,7 @@ impl AskedHost {
     }
 
     /// The name without a port, in normal form.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         match &self.normal {
             Some(normal) => normal,
             // A name that is in normal form stands at the beginning.
@@ -58,11 +54,11 @@ mod tests {
     use super::*;
 
     fn asked(host: Option<&str>) -> Result<Option<AskedHost>, Problem> {
-        let mut request = RequestHeader::build("GET", b"/", None).expect("valid");
+        let mut request = http::Request::new(());
         if let Some(host) = host {
-            request.insert_header(HOST, host).expect("valid");
+            request.headers_mut().insert(HOST, host.parse().expect("valid"));
         }
-        AskedHost::of(&request)
+        AskedHost::of(&request.into_parts().0)
     }
 
     #[test]
