@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::StatusCode;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -183,6 +184,11 @@ impl ProxyHttp for EdgeProxy {
             Err(error) => return phase::done(Err(error)),
         };
         context.connection().answer.stop();
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            // Requests for another protocol have left by now, so nobody has asked for one (RFC 9110 §7.8).
+            let error = Error::explain(ErrorType::InvalidHTTPHeader, "a target that switches to an unasked protocol");
+            return phase::done(Err(error.into_up()));
+        }
         if !response.status.is_informational() {
             context.note_answer();
             // From now on the target knows how long it waits for the rest of the content.

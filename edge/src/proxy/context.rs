@@ -17,6 +17,7 @@ use pingora_proxy::Session;
 use tokio::time::Instant;
 
 use super::asked::AskedHost;
+use super::reply;
 use crate::access::Pass;
 use crate::balance::Attempts;
 use crate::circuit::{LiveCircuit, OpenRequest};
@@ -198,7 +199,7 @@ impl RequestContext {
 
     /// The request has ended; `error` is what it failed with, if it did.
     pub(super) fn finish(mut self, session: &Session, error: Option<&Error>) {
-        self.recording.status = session.response_written().map(|response| response.status.as_u16());
+        self.recording.status = reply::status(session).map(|status| status.as_u16());
         match error {
             // Answering the fault has said whose it was.
             Some(error) => self.recording.fail(error),

@@ -25,7 +25,7 @@ use crate::connection::{ClientStream, Connection};
 use crate::guard::{Judged, Rule, judge_http1, judge_start};
 use crate::head::{HeadError, Message, read_head, read_some};
 use crate::proxy::{Arrived, Exit};
-use crate::record::{EndedBy, Spoken};
+use crate::record::{EndedBy, Records, Spoken};
 use crate::refusal::{Fault, Refused};
 use crate::reply::Problem;
 use crate::tunnel::Switched;
@@ -63,7 +63,7 @@ pub(super) async fn serve(
     let mut requests = 0;
     loop {
         let mut head = BytesMut::new();
-        let read = match next_head(&mut stream, &mut head, limits).await {
+        let read = match next_head(server, connection, &mut stream, &mut head, limits).await {
             Ok(read) => read,
             Err(fault) => {
                 // Boxed, as it must not make the future of every connection larger.
@@ -158,8 +158,29 @@ enum NoRequest {
     Malformed(Rule),
 }
 
+/// A head that is being read. The connection counts as idle meanwhile, so the end of its port or of the edge drops it.
+struct Begun<'a> {
+    records: &'a Arc<Records>,
+    connection: &'a Arc<Connection>,
+    is_over: bool,
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.records.begin(self.connection, Spoken::Http1).end(EndedBy::Cut, None);
+        }
+    }
+}
+
 /// Waits for a request, reads its head and judges it.
-async fn next_head(stream: &mut Stream, head: &mut BytesMut, limits: ClientLimits) -> Result<ReadHead, NoRequest> {
+async fn next_head(
+    server: &Server,
+    connection: &Arc<Connection>,
+    stream: &mut Stream,
+    head: &mut BytesMut,
+    limits: ClientLimits,
+) -> Result<ReadHead, NoRequest> {
     match timeout(limits.idle, read_some(stream, head)).await {
         Ok(Ok(1..)) => {}
         Ok(Ok(0) | Err(_)) | Err(_) => return Err(NoRequest::Over),
@@ -169,7 +190,9 @@ async fn next_head(stream: &mut Stream, head: &mut BytesMut, limits: ClientLimit
     let length = match read_head(stream, head, Message::Request).now_or_never() {
         Some(whole) => whole?,
         None => {
+            let mut begun = Begun { records: &server.shared.records, connection, is_over: false };
             let reading = timeout(limits.head, read_head(stream, head, Message::Request)).await;
+            begun.is_over = true;
             reading.map_err(|_| NoRequest::TooSlow(limits.head))??
         }
     };

@@ -28,7 +28,7 @@ use tokio::time::{sleep_until, timeout};
 use super::stream::HttpStream;
 use super::{Admitted, Server, refuse};
 use crate::connection::{ClientStream, Connection, Notice};
-use crate::guard::judge_http2;
+use crate::guard::{Rule, judge_http2};
 use crate::proxy::Arrived;
 use crate::record::Spoken;
 use crate::refusal::Refused;
@@ -220,8 +220,11 @@ impl Serving<'_> {
         let is_last = self.taken == limits.max_requests;
         session.set_write_timeout(Some(limits.write));
         let malformed = judge_http2(session.req_header()).err();
-        if malformed.is_some() {
-            self.refused += 1;
+        match malformed {
+            // Pingora answers it before the phase in which a request gets its record.
+            Some(Rule::MethodConnect) => self.turn_away(Problem::Malformed(Rule::MethodConnect), "http2_connect"),
+            Some(_) => self.refused += 1,
+            None => {}
         }
         let stream = Arc::new(self.connection.stream());
         let connection = Arc::clone(&stream);
