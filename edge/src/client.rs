@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub(crate) use forwarded::{Ambiguous, ORIGIN_FIELDS, Origin};
 pub(crate) use identity::Client;
-pub(crate) use introduction::introduced;
+pub(crate) use introduction::{IntroductionError, introduced};
 pub(crate) use proxy_header::Ends;
 
 use entities::range::AddressRange;

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::StatusCode;
 use http::request::Parts;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -70,7 +71,7 @@ fn known(context: &mut Option<RequestContext>) -> Result<&mut RequestContext> {
 
 /// The request has ended; `error` is what it failed with, if it did.
 fn finish(mut context: RequestContext, session: &Session, error: Option<&Error>) {
-    context.recording.status = session.response_written().map(|response| response.status.as_u16());
+    context.recording.status = reply::status(session).map(|status| status.as_u16());
     match error {
         // Answering the fault has said whose it was.
         Some(error) => context.recording.fail(error),
@@ -189,6 +190,11 @@ impl ProxyHttp for EdgeProxy {
             Err(error) => return phase::done(Err(error)),
         };
         context.connection().answer.stop();
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            // Requests for another protocol have left by now, so nobody has asked for one (RFC 9110 §7.8).
+            let error = Error::explain(ErrorType::InvalidHTTPHeader, "a target that switches to an unasked protocol");
+            return phase::done(Err(error.into_up()));
+        }
         if !response.status.is_informational() {
             context.note_answer();
             // From now on the target knows how long it waits for the rest of the content.

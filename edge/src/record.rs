@@ -202,9 +202,7 @@ impl Recording {
             record.fault = Some(refused.fault());
             record.ended_by = match refused.problem {
                 Problem::TargetUnreachable | Problem::TargetTimeout | Problem::Starting => EndedBy::Target,
-                Problem::BodyTimeout | Problem::WriteTimeout | Problem::HeadTimeout | Problem::BadContent => {
-                    EndedBy::Client
-                }
+                Problem::BodyTimeout | Problem::WriteTimeout | Problem::HeadTimeout => EndedBy::Client,
                 Problem::Internal => EndedBy::Failed,
                 _ => EndedBy::Refused,
             };

@@ -13,6 +13,9 @@ use super::proxy_header::{Introduction, MAX_BYTES, Progress, progress};
 /// Why a connection was not introduced.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IntroductionError {
+    /// The peer went without a byte, as load balancers do that only look whether somebody listens.
+    #[error("the peer brought nothing")]
+    Nothing,
     /// It does not begin with a header of the PROXY protocol.
     #[error("{0}")]
     Malformed(&'static str),
@@ -43,9 +46,11 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Introduction, Int
             Progress::Malformed(why) => return Err(IntroductionError::Malformed(why)),
         };
         let Some(space) = space.get_mut(..missing) else { return Err(IntroductionError::Malformed("no end")) };
-        match stream.read(space).await? {
-            0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-            more => length += more,
+        match stream.read(space).await {
+            Ok(0) | Err(_) if length == 0 => return Err(IntroductionError::Nothing),
+            Err(error) => return Err(error.into()),
+            Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            Ok(more) => length += more,
         }
     }
 }

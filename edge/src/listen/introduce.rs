@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::connections::{Connections, Member};
 use crate::client::proxy_header::Introduction;
-use crate::client::{Ends, Peers, introduced};
+use crate::client::{Ends, IntroductionError, Peers, introduced};
 use crate::connection::{Connection, Entrance};
 use crate::refusal::Refused;
 use crate::reply::Problem;
@@ -41,7 +41,8 @@ impl Introductions<'_> {
         Introduced { connection, members, ends: None }
     }
 
-    /// Reads the header off `socket` if its peer must send one; nothing if the connection had to end meanwhile.
+    /// Reads the header off `socket` if its peer must send one; nothing if the connection ended before it had brought a
+    /// byte, or had to end meanwhile.
     pub(super) async fn pass(
         &self,
         waiting: Introduced,
@@ -60,6 +61,7 @@ impl Introductions<'_> {
                 let introduced = self.begin(waiting.connection.entrance, ends.client.ip());
                 Some(Ok(Introduced { ends: Some(ends), ..introduced }))
             }
+            Err(IntroductionError::Nothing) => None,
             Err(error) => Some(Err((waiting, Refused::new(Problem::ProxyProtocol, error.to_string())))),
         }
     }

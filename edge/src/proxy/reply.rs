@@ -18,7 +18,12 @@ use crate::request_id::{REQUEST_ID, RequestId};
 
 /// Whether an answer has been begun.
 pub(super) fn has_begun(session: &Session) -> bool {
-    session.response_written().is_some_and(|written| !written.status.is_informational())
+    status(session).is_some()
+}
+
+/// The status of the answer that has been begun: an informational one announces an answer and is none (RFC 9110 §15.2).
+pub(super) fn status(session: &Session) -> Option<StatusCode> {
+    session.response_written().map(|written| written.status).filter(|status| !status.is_informational())
 }
 
 /// Turns a request away, and notes that.
@@ -69,7 +74,8 @@ async fn send_status(session: &mut Session, problem: Problem, id: &RequestId) ->
         header.insert_header(CONTENT_LENGTH, 0)?;
     }
     // The only call that ends a stream of HTTP/2 with its head.
-    session.write_response_tasks(vec![HttpTask::Header(Box::new(header), true)]).await?;
+    let head = vec![HttpTask::Header(Box::new(header), true)];
+    session.write_response_tasks(head).await.map_err(|error| error.into_down())?;
     Ok(())
 }
 
@@ -90,10 +96,13 @@ async fn send(session: &mut Session, reply: Reply, context: &mut RequestContext)
     for (name, value) in reply.fields {
         header.insert_header(name, value)?;
     }
-    session.write_response_header(Box::new(header), is_head).await?;
+    // Pingora blames the client where it writes the answer of a target, and nobody where it writes one of the edge.
+    session.write_response_header(Box::new(header), is_head).await.map_err(|error| error.into_down())?;
+    // As of a target's answer: it may be cut.
+    context.recording.status = Some(reply.status.as_u16());
     if !is_head {
         context.recording.bytes_to_client += reply.body.len() as u64;
-        session.write_response_body(Some(reply.body), true).await?;
+        session.write_response_body(Some(reply.body), true).await.map_err(|error| error.into_down())?;
     }
     Ok(())
 }

@@ -19,7 +19,12 @@ use crate::request_id::REQUEST_ID;
 
 impl EdgeProxy {
     /// Edits the head of an answer on its way to the client.
-    pub(super) fn edit_response(&self, session: &mut Session, response: &mut ResponseHeader, context: &RequestContext) {
+    pub(super) fn edit_response(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut RequestContext,
+    ) {
         for name in nominated(&response.headers) {
             response.remove_header(&name);
         }
@@ -27,6 +32,8 @@ impl EdgeProxy {
         response.remove_header("proxy-connection");
         remove_own_cookies(response);
         if !response.status.is_informational() {
+            // An answer that is cut later has no phase in which pingora could be asked what was written.
+            context.recording.status = Some(response.status.as_u16());
             // The name and the value are valid already.
             let _ = response.insert_header(REQUEST_ID, context.id().value());
         }

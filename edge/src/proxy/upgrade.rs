@@ -95,7 +95,9 @@ impl EdgeProxy {
             Err(error) => {
                 let kind = match error {
                     ConnectError::TimedOut => ErrorType::ConnectTimedout,
-                    ConnectError::NoTarget | ConnectError::Refused(_) => ErrorType::ConnectError,
+                    ConnectError::NoTarget | ConnectError::NoAddress | ConnectError::Refused(_) => {
+                        ErrorType::ConnectError
+                    }
                     ConnectError::NoDescriptor(_) => {
                         return Err(Error::because(ErrorType::InternalError, "while connecting", error).into_in());
                     }

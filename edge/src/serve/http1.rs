@@ -27,7 +27,7 @@ use crate::decide::{Arrived, Exit};
 use crate::exchange::{Kept, Line, Next};
 use crate::guard::{Judged, Rule, judge_http1, judge_start};
 use crate::head::{HeadError, Message, read_head, read_some};
-use crate::record::{EndedBy, Spoken};
+use crate::record::{EndedBy, Records, Spoken};
 use crate::refusal::{Fault, Refused};
 use crate::reply::Problem;
 use crate::tunnel::Switched;
@@ -66,7 +66,7 @@ pub(super) async fn serve(
     let mut requests = 0;
     let mut head = BytesMut::new();
     loop {
-        let read = match next_head(&mut *stream, &mut head, limits).await {
+        let read = match next_head(server, connection, &mut *stream, &mut head, limits).await {
             Ok(read) => read,
             Err(why) => {
                 // Boxed, as it must not make the future of every connection larger.
@@ -169,8 +169,25 @@ enum NoRequest {
     Malformed(Rule),
 }
 
+/// A head that is being read. The connection counts as idle meanwhile, so the end of its port or of the edge drops it.
+struct Begun<'a> {
+    records: &'a Arc<Records>,
+    connection: &'a Arc<Connection>,
+    is_over: bool,
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.records.begin(self.connection, Spoken::Http1).end(EndedBy::Cut, None);
+        }
+    }
+}
+
 /// Waits for a request, reads its head and judges it.
 async fn next_head<S: AsyncRead + Unpin>(
+    server: &Server,
+    connection: &Arc<Connection>,
     stream: &mut S,
     head: &mut BytesMut,
     limits: ClientLimits,
@@ -187,7 +204,9 @@ async fn next_head<S: AsyncRead + Unpin>(
     let length = match read_head(stream, head, Message::Request).now_or_never() {
         Some(whole) => whole?,
         None => {
+            let mut begun = Begun { records: &server.shared.records, connection, is_over: false };
             let reading = timeout(limits.head, read_head(stream, head, Message::Request)).await;
+            begun.is_over = true;
             reading.map_err(|_| NoRequest::TooSlow(limits.head))??
         }
     };

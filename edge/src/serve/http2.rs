@@ -29,7 +29,7 @@ use super::stream::HttpStream;
 use super::{Admitted, Server};
 use crate::connection::{ClientStream, Connection, Notice};
 use crate::decide::{Arrived, ArrivedStream};
-use crate::guard::judge_http2;
+use crate::guard::{Rule, judge_http2};
 use crate::record::Spoken;
 use crate::refusal::Refused;
 use crate::reply::Problem;
@@ -227,6 +227,10 @@ impl Serving<'_> {
         let stream = Arc::new(self.connection.stream());
         let mut recording = self.server.shared.records.begin(&stream, Spoken::Http2);
         recording.head_read(Instant::now());
+        if malformed == Some(Rule::MethodConnect) {
+            // Pingora answers it before any phase in which the proxy could.
+            recording.refuse(Refused::new(Problem::Malformed(Rule::MethodConnect), "http2_connect"));
+        }
         let arrived = Arrived { recording, connection: Arc::clone(&stream), malformed, exit: None };
         session.req_header_mut().extensions_mut().insert(ArrivedStream::new(arrived));
         let (proxy, is_closing) = (Arc::clone(&self.server.proxy), self.is_closing.clone());

@@ -22,6 +22,9 @@ pub(crate) enum ConnectError {
     /// No target is left to try.
     #[error("no target is left to try")]
     NoTarget,
+    /// No target that is left has an address that may be used.
+    #[error("no target has an address that may be used")]
+    NoAddress,
     /// The last target did not answer in time.
     #[error("the target did not answer in time")]
     TimedOut,
@@ -42,7 +45,7 @@ impl ConnectError {
             Self::NoTarget => Problem::NoTarget,
             Self::TimedOut => Problem::TargetTimeout,
             Self::NoDescriptor(_) => Problem::Internal,
-            Self::Refused(_) => Problem::TargetUnreachable,
+            Self::NoAddress | Self::Refused(_) => Problem::TargetUnreachable,
         }
     }
 }
@@ -104,5 +107,6 @@ pub(crate) async fn reach(
             return Err(error);
         }
     }
-    Err(ConnectError::NoTarget)
+    // A circuit whose targets cannot be reached is not one without targets.
+    Err(if attempts.is_untried() { ConnectError::NoTarget } else { ConnectError::NoAddress })
 }

@@ -55,7 +55,11 @@ pub struct Frame {
 impl FrameClient {
     /// Connects, and says the preface and these settings.
     pub async fn connect(address: SocketAddr, settings: &[(u16, u32)]) -> Self {
-        let stream = TcpStream::connect(address).await.expect("connects");
+        Self::over(TcpStream::connect(address).await.expect("connects"), settings).await
+    }
+
+    /// The same on a connection that stands.
+    pub async fn over(stream: TcpStream, settings: &[(u16, u32)]) -> Self {
         stream.set_nodelay(true).expect("a socket");
         let mut client = Self { stream, buffer: Vec::new() };
         let payload: Vec<u8> = settings.iter().flat_map(|(id, value)| setting(*id, *value)).collect();

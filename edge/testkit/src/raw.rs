@@ -18,6 +18,20 @@ pub async fn connect_from(ip: IpAddr, address: SocketAddr) -> TcpStream {
     socket.connect(address).await.expect("connects")
 }
 
+/// How many bytes have come at the end `local` of a connection of this machine that its program has not read, as the
+/// system says it; `None` if there is no such connection. IPv4 only.
+pub fn unread_bytes(local: SocketAddr, remote: SocketAddr) -> Option<usize> {
+    let hex = |address: SocketAddr| match address.ip() {
+        IpAddr::V4(ip) => format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port()),
+        IpAddr::V6(_) => panic!("an address of IPv4"),
+    };
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
+    let (local, remote) = (hex(local), hex(remote));
+    let mut rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let row = rows.find(|row| row.get(1) == Some(&local.as_str()) && row.get(2) == Some(&remote.as_str()))?;
+    usize::from_str_radix(row.get(4)?.split_once(':')?.1, 16).ok()
+}
+
 /// A plain connection.
 #[derive(Debug)]
 pub struct RawClient {

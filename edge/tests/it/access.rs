@@ -22,18 +22,18 @@ use crate::harness::{TestEdge, by_host};
 const START_S: i64 = 1_790_000_000;
 
 /// An edge whose clock stands still, and the key of its coordinators.
-struct Guarded {
-    edge: TestEdge,
+pub(crate) struct Guarded {
+    pub(crate) edge: TestEdge,
     clock: ManualClock,
     signer: SigningKey,
 }
 
 impl Guarded {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
 
-    async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let clock = ManualClock::at_ms(START_S * 1_000);
         let signer = SigningKey::from_seed([1; 32]);
         let edge = TestEdge::start_with(|config| {
@@ -52,17 +52,17 @@ impl Guarded {
     }
 
     /// A bearer token that opens `circuit` for a minute.
-    fn token(&self, circuit: &Circuit) -> String {
+    pub(crate) fn token(&self, circuit: &Circuit) -> String {
         self.sign(TokenKind::Bearer, circuit, |_| {})
     }
 
     /// A ticket of the same life.
-    fn ticket(&self, circuit: &Circuit) -> String {
+    pub(crate) fn ticket(&self, circuit: &Circuit) -> String {
         self.sign(TokenKind::Ticket, circuit, |_| {})
     }
 
     /// The cookie that a browser gets for a ticket, as `name=value`.
-    async fn cookie(&self, circuit: &Circuit, name: &str) -> String {
+    pub(crate) async fn cookie(&self, circuit: &Circuit, name: &str) -> String {
         let answer = self.ask(name, &format!("/.appproxy/ticket?t={}", self.ticket(circuit)), "").await;
         assert_eq!(answer.status, 303, "{}", answer.head);
         let field = answer.field("set-cookie").expect("a cookie");
@@ -82,7 +82,7 @@ impl Guarded {
 }
 
 /// A private circuit at `<name>.apps.test`.
-fn private(name: &str, targets: Vec<Target>) -> Circuit {
+pub(crate) fn private(name: &str, targets: Vec<Target>) -> Circuit {
     let mut circuit = by_host(name, targets);
     circuit.access.public = false;
     circuit

@@ -30,6 +30,7 @@ mod peer;
 mod ports;
 mod presence;
 mod rates;
+mod records;
 mod registration;
 mod request_ids;
 mod retries;

@@ -16,7 +16,7 @@ use crate::harness::{TestEdge, at, by_host, by_port};
 use crate::peer::{Peer, PeerConnection};
 
 /// An edge with a ceiling of 1,000 bytes, and what it believes to take.
-async fn start() -> (TestEdge, Arc<AtomicU64>) {
+pub(crate) async fn start() -> (TestEdge, Arc<AtomicU64>) {
     let resident = Arc::new(AtomicU64::new(100));
     let read = Arc::clone(&resident);
     let edge = TestEdge::start_with(|config| {
@@ -29,7 +29,7 @@ async fn start() -> (TestEdge, Arc<AtomicU64>) {
 }
 
 /// Waits until the edge has seen this.
-async fn become_resident(edge: &TestEdge, resident: &AtomicU64, bytes: u64) {
+pub(crate) async fn become_resident(edge: &TestEdge, resident: &AtomicU64, bytes: u64) {
     resident.store(bytes, Ordering::SeqCst);
     let bytes = bytes as f64;
     wait_until("the edge looks", async || edge.metric("appproxy_edge_resident_bytes").await == bytes).await;

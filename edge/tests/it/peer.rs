@@ -1,9 +1,10 @@
 //! A target, and a client, that do exactly what their test says, byte by byte.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use entities::target::Target;
 use testkit::origin::target;
+use testkit::raw::connect_from;
 use testkit::wait::within;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -41,6 +42,16 @@ impl PeerConnection {
     /// A client of whoever listens at `address`.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self { stream: TcpStream::connect(address).await.expect("somebody listens"), read_ahead: Vec::new() }
+    }
+
+    /// The same from this address of the machine.
+    pub(crate) async fn connect_from(ip: IpAddr, address: SocketAddr) -> Self {
+        Self { stream: connect_from(ip, address).await, read_ahead: Vec::new() }
+    }
+
+    /// Lets the other side see an error when this is dropped, not an orderly end.
+    pub(crate) fn reset(self) {
+        self.stream.set_zero_linger().expect("an option");
     }
 
     /// Reads a head, its empty line included.

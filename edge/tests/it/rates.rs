@@ -13,7 +13,7 @@ use testkit::raw::{RawAnswer, RawClient, connect_from};
 use crate::harness::{TestEdge, at, by_host, by_port};
 use crate::peer::{Peer, PeerConnection};
 
-fn limit(requests_per_s: f64, burst: u32, per: Per) -> Option<RateLimit> {
+pub(crate) fn limit(requests_per_s: f64, burst: u32, per: Per) -> Option<RateLimit> {
     let requests_per_s = RequestRate::new(requests_per_s).expect("a rate");
     Some(RateLimit { requests_per_s, burst, per })
 }

@@ -12,14 +12,14 @@ use tokio::net::TcpStream;
 use crate::harness::{TestEdge, by_host};
 use crate::peer::{Peer, PeerConnection, field};
 
-const ASK: &str = "GET /socket?a=%2F&b HTTP/1.1\r\nHost: lab.apps.test\r\nConnection: keep-alive, Upgrade\r\n\
+pub(crate) const ASK: &str = "GET /socket?a=%2F&b HTTP/1.1\r\nHost: lab.apps.test\r\nConnection: keep-alive, Upgrade\r\n\
                    Upgrade: WebSocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
-const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nupgrade: WebSocket\r\nCONNECTION: Upgrade\r\n\
+pub(crate) const AGREED: &str = "HTTP/1.1 101 Switching Protocols\r\nupgrade: WebSocket\r\nCONNECTION: Upgrade\r\n\
                       X-Odd-Case:  two spaces\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\n";
 
 /// The field with the request's name, which the edge puts below the status line.
-const NAME_BYTES: usize = "x-request-id: 0123456789abcdef\r\n".len();
+pub(crate) const NAME_BYTES: usize = "x-request-id: 0123456789abcdef\r\n".len();
 
 /// The same without it: the head as the target wrote it.
 fn unnamed(head: &str) -> String {
