@@ -31,7 +31,7 @@ use crate::circuit::LiveCircuit;
 use crate::connection::ClientStream;
 use crate::decide::{Arrived, Decider, Found, RequestContext, Verdict};
 use crate::head::RequestView as _;
-use crate::record::EndedBy;
+use crate::record::{EndedBy, RedactedPath};
 use crate::refusal::{Fault, Refused};
 use crate::reply::{Problem, Reply, is_grpc};
 use crate::shared::Shared;
@@ -130,6 +130,7 @@ impl Engine {
             return Begun::Elsewhere(Box::new(arrived));
         }
         let mut context = Box::new(RequestContext::begin(arrived));
+        context.recording.path = Some(RedactedPath::shown(request.path()));
         let found = self.decider.identify(&request, &mut context).and_then(|()| self.decider.find(&request, &context));
         let verdict = match found {
             Ok(Found::Circuit(circuit)) if circuit.backend == Backend::Http && circuit.bandwidth.is_none() => {

@@ -148,14 +148,15 @@ impl<'a> Carrier<'a> {
         }
     }
 
-    /// Whether an answer has begun: nothing can be tried again then.
+    /// Whether the client has begun to get an answer, so that it cannot get another one. Informational ones that have passed
+    /// whole only announce it (RFC 9110 §15.2).
     pub(super) fn has_answer(&self) -> bool {
-        self.answer.is_some() || self.interim > 0
+        self.answer.is_some() || self.to_client_sent > 0
     }
 
     /// Whether the request can be sent to another target, whole.
     pub(super) fn may_begin_again(&self) -> bool {
-        self.may_begin_again && !self.has_answer()
+        self.may_begin_again && self.answer.is_none() && self.interim == 0
     }
 
     /// Sends everything once more, to another connection.

@@ -25,12 +25,20 @@ enum Path {
     Shown(Box<str>),
 }
 
+/// The beginning of a path.
+struct Shortened<'a>(&'a str);
+
 // === impl RedactedPath ===
 
 impl RedactedPath {
     /// Shows `path` without its query.
     pub(crate) fn of(path: PathAndQuery) -> Self {
         Self(Path::Whole(path))
+    }
+
+    /// Shows `path`, which has no query, by itself.
+    pub(crate) fn shown(path: &str) -> Self {
+        Self(Path::Shown(Shortened(path).to_string().into()))
     }
 
     /// The same, without keeping the head of the request in memory.
@@ -44,21 +52,29 @@ impl RedactedPath {
 
 impl fmt::Display for RedactedPath {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = match &self.0 {
-            Path::Whole(whole) => whole.path(),
-            Path::Shown(shown) => return formatter.write_str(shown),
-        };
-        if path.len() <= MAX_BYTES {
-            return formatter.write_str(path);
+        match &self.0 {
+            Path::Whole(whole) => Shortened(whole.path()).fmt(formatter),
+            Path::Shown(shown) => formatter.write_str(shown),
         }
-        formatter.write_str(path.get(..path.floor_char_boundary(MAX_BYTES)).unwrap_or_default())?;
-        formatter.write_str(ELLIPSIS)
     }
 }
 
 impl fmt::Debug for RedactedPath {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, formatter)
+    }
+}
+
+// === impl Shortened ===
+
+impl fmt::Display for Shortened<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.0;
+        if path.len() <= MAX_BYTES {
+            return formatter.write_str(path);
+        }
+        formatter.write_str(path.get(..path.floor_char_boundary(MAX_BYTES)).unwrap_or_default())?;
+        formatter.write_str(ELLIPSIS)
     }
 }
 
@@ -77,6 +93,7 @@ mod tests {
         ] {
             assert_eq!(show(path).to_string(), shown);
             assert_eq!(show(path).compacted().compacted().to_string(), shown);
+            assert_eq!(RedactedPath::shown(shown).to_string(), shown);
             assert!(!format!("{:?}", show(path)).contains("secret"));
         }
         let long = show(&format!("/{}", "a".repeat(2 * MAX_BYTES))).to_string();
