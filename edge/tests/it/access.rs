@@ -22,8 +22,8 @@ use crate::harness::{TestEdge, by_host};
 const START_S: i64 = 1_790_000_000;
 
 /// An edge whose clock stands still, and the key of its coordinators.
-struct Guarded {
-    edge: TestEdge,
+pub(crate) struct Guarded {
+    pub(crate) edge: TestEdge,
     clock: ManualClock,
     signer: SigningKey,
 }
@@ -33,7 +33,7 @@ impl Guarded {
         Self::start_with(|_| {}).await
     }
 
-    async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let clock = ManualClock::at_ms(START_S * 1_000);
         let signer = SigningKey::from_seed([1; 32]);
         let edge = TestEdge::start_with(|config| {
@@ -57,7 +57,7 @@ impl Guarded {
     }
 
     /// A ticket of the same life.
-    fn ticket(&self, circuit: &Circuit) -> String {
+    pub(crate) fn ticket(&self, circuit: &Circuit) -> String {
         self.sign(TokenKind::Ticket, circuit, |_| {})
     }
 
