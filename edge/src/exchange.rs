@@ -14,6 +14,7 @@ mod fields;
 mod framing;
 mod pool;
 mod request;
+mod trailers;
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -196,6 +197,7 @@ impl Engine {
             }
             let Some(refused) = blame(&broken, &circuit, &mut context) else { return Next::End };
             if refused.problem == Problem::WriteTimeout || carrier.has_answer() {
+                // What the client has got cannot be taken back.
                 context.recording.refuse(refused);
                 if !carrier.is_framed() {
                     // The client must not take what was cut short for something whole.
@@ -203,6 +205,7 @@ impl Engine {
                 }
                 return Next::End;
             }
+            context.recording.bytes_to_client = 0;
             return refuse(client, refused, &asked, context).await;
         }
     }

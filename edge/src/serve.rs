@@ -11,7 +11,9 @@ mod rewound;
 mod stall_guard;
 mod stream;
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pingora::server::ShutdownWatch;
@@ -89,15 +91,16 @@ impl Server {
     }
 
     /// Serves a connection to its end; a relay goes on in a task of its own.
-    pub(crate) async fn serve<M: Send + 'static>(&self, protocol: Protocol, admitted: Admitted<M>) {
+    pub(crate) async fn serve<M: Send + Unpin + 'static>(&self, protocol: Protocol, admitted: Admitted<M>) {
+        // Boxed: none may take the memory of the largest.
         match protocol {
-            Protocol::Http1 => self.serve_http1(admitted).await,
-            Protocol::Http2 => http2::serve(self, admitted).await,
-            Protocol::Bytes => self.serve_bytes(admitted).await,
+            Protocol::Http1 => Box::pin(self.serve_http1(admitted)).await,
+            Protocol::Http2 => Box::pin(http2::serve(self, admitted)).await,
+            Protocol::Bytes => Box::pin(self.serve_bytes(admitted)).await,
         }
     }
 
-    async fn serve_http1<M: Send + 'static>(&self, admitted: Admitted<M>) {
+    async fn serve_http1<M: Send + Unpin + 'static>(&self, admitted: Admitted<M>) {
         let Admitted { connection, stream, first_bytes, memberships, is_closing, .. } = admitted;
         let serving = http1::serve(self, &connection, stream, first_bytes, &is_closing);
         if let Some(upgraded) = connection.unless_ended(serving).await.flatten() {
@@ -107,7 +110,7 @@ impl Server {
         }
     }
 
-    async fn serve_bytes<M: Send + 'static>(&self, admitted: Admitted<M>) {
+    async fn serve_bytes<M: Send + Unpin + 'static>(&self, admitted: Admitted<M>) {
         let Admitted { connection, stream, ends, memberships, .. } = admitted;
         if let Some(relay) = bytes::open(&self.shared, connection, stream, ends).await {
             go_on(relay, memberships);
@@ -151,9 +154,33 @@ impl Server {
 }
 
 /// Lets a relay go on in a task of its own: what led to it took more memory.
-fn go_on<M: Send + 'static>(relay: OpenRelay<ClientStream, TcpStream>, memberships: M) {
-    tokio::spawn(async move {
-        let _memberships = memberships;
-        relay.run().await;
-    });
+fn go_on<M: Send + Unpin + 'static>(relay: OpenRelay<ClientStream, TcpStream>, memberships: M) {
+    tokio::spawn(Going { relay, _memberships: memberships });
+}
+
+/// A relay that goes on, a member to its end.
+struct Going<M> {
+    relay: OpenRelay<ClientStream, TcpStream>,
+    _memberships: M,
+}
+
+// === impl Going ===
+
+impl<M: Unpin> Future for Going<M> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.get_mut().relay).poll(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What leads to a relay goes when it begins, and it is kept once.
+    #[test]
+    fn a_relay_that_goes_on_is_small() {
+        assert!(size_of::<Going<[u64; 5]>>() <= 512, "{}", size_of::<Going<[u64; 5]>>());
+    }
 }

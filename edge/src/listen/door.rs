@@ -19,7 +19,7 @@ use super::shed::Shedding;
 use crate::connection::Entrance;
 use crate::record::Spoken;
 use crate::refusal::Refused;
-use crate::serve::{Admitted, Server};
+use crate::serve::{Admitted, Protocol, Server};
 use crate::socket::reset;
 
 /// A connection that was accepted.
@@ -55,32 +55,43 @@ impl Door {
     ) {
         let (door, own, is_closing) = (Arc::clone(self), Arc::clone(own), is_closing.clone());
         let waiting = self.introductions(&own).begin(accepted.entrance, accepted.peer.ip());
-        tokio::spawn(async move { door.pass(accepted, waiting, &own, is_closing).await });
+        let passing = async move {
+            // Boxed: the steps need more memory than most connections do afterwards, and give it back here.
+            let passed = Box::pin(door.pass(accepted, waiting, &own, is_closing)).await;
+            if let Some((protocol, admitted)) = passed {
+                door.server.serve(protocol, admitted).await;
+            }
+        };
+        tokio::spawn(passing);
     }
 
     fn introductions<'a>(&'a self, own: &'a Arc<Connections>) -> Introductions<'a> {
         Introductions { peers: &self.server.shared.peers, sets: [own, &self.all] }
     }
 
-    /// Leads a connection through all steps.
+    /// Leads a connection through all steps; nothing if it has ended on the way.
     async fn pass(
         &self,
         accepted: Accepted,
         waiting: Introduced,
         own: &Arc<Connections>,
         is_closing: watch::Receiver<bool>,
-    ) {
+    ) -> Option<(Protocol, Admitted<Memberships>)> {
         let Accepted { mut socket, entrance, kind, .. } = accepted;
         let records = &self.server.shared.records;
         let spoken = if kind == PortKind::Bytes { Spoken::Bytes } else { Spoken::Nothing };
-        let Some(introduced) = self.introductions(own).pass(waiting, &mut socket).await else { return };
+        let introduced = self.introductions(own).pass(waiting, &mut socket).await?;
         let Introduced { connection, members, ends } = match introduced {
             Ok(introduced) => introduced,
-            Err((waiting, refused)) => return records.turn_away(&waiting.connection, spoken, refused),
+            Err((waiting, refused)) => {
+                records.turn_away(&waiting.connection, spoken, refused);
+                return None;
+            }
         };
         if let Err(refused) = self.shedding.pass(&connection, kind) {
             reset(&socket);
-            return records.turn_away(&connection, spoken, refused);
+            records.turn_away(&connection, spoken, refused);
+            return None;
         }
         let permit = self.caps.pass(&connection.client, entrance);
         // Whoever is turned away is told so in its own protocol, which is known behind the next two steps; if too many are
@@ -90,25 +101,27 @@ impl Door {
             Ok(permit) => (Some(permit), None),
             Err(refused) if kind == PortKind::Bytes || answering.as_ref().is_some_and(Option::is_none) => {
                 reset(&socket);
-                return records.turn_away(&connection, spoken, refused);
+                records.turn_away(&connection, spoken, refused);
+                return None;
             }
             Err(refused) => (None, Some(refused)),
         };
-        let Some(secured) = connection.unless_ended(self.securing.pass(socket)).await else { return };
+        let secured = connection.unless_ended(self.securing.pass(socket)).await?;
         let mut stream = match secured {
             Ok(stream) => stream,
-            Err(refused) => return records.turn_away(&connection, spoken, refused),
+            Err(refused) => {
+                records.turn_away(&connection, spoken, refused);
+                return None;
+            }
         };
         let deciding = protocol::pass(&mut stream, kind, entrance, &self.server.shared.table);
-        let Some(Some(protocol::Spoken { protocol, first_bytes })) = connection.unless_ended(deciding).await else {
-            return;
-        };
+        let protocol::Spoken { protocol, first_bytes } = connection.unless_ended(deciding).await??;
         if let Some(refused) = refused {
-            // Boxed: what few connections do must not make the future of every one larger.
-            return Box::pin(self.server.turn_away(protocol, stream, &connection, refused)).await;
+            self.server.turn_away(protocol, stream, &connection, refused).await;
+            return None;
         }
         let memberships: Memberships = (members, permit);
         let admitted = Admitted { connection, stream, first_bytes, ends, memberships, is_closing };
-        Box::pin(self.server.serve(protocol, admitted)).await;
+        Some((protocol, admitted))
     }
 }

@@ -45,7 +45,7 @@ pub(super) async fn open(
     let rules = RelayRules { idle: circuit.limits.idle, ..RelayRules::default() };
     let relay = Relay::new(client, target, early, rules, Arc::clone(&shared.relays));
     let relay = Recorded::new(relay.within(circuit.bandwidth.clone()), recording);
-    Some(OpenRelay { relay, open, hold, busy })
+    Some(OpenRelay::new(relay, open, hold, busy))
 }
 
 /// A target, and what leads to it.

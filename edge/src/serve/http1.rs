@@ -84,7 +84,8 @@ pub(super) async fn serve(
             && let Some(client) = stream.layers_mut().inner_mut().bare_mut()
         {
             let line = Line { client, read: &mut head, kept: &mut kept, is_last };
-            match engine.serve(line, read.length, arrived).await {
+            // Boxed: what a request needs must not make the future of every connection larger.
+            match Box::pin(engine.serve(line, read.length, arrived)).await {
                 Next::Request => continue,
                 Next::End => return None,
                 Next::Elsewhere(back) => arrived = *back,

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use h2::Reason;
+use pingora::Error;
 use pingora::apps::HttpServerApp as _;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Accept, HttpSession, handshake};
@@ -122,6 +123,11 @@ pub(super) async fn turn_away(
     linger(&mut stream).await;
 }
 
+/// Whether the client said what no connection of HTTP/2 may say (RFC 9113 §5.4.1); one that only breaks off does not.
+fn breaks_rules(error: &Error) -> bool {
+    error.root_cause().downcast_ref::<h2::Error>().is_some_and(|cause| cause.is_go_away() && !cause.is_remote())
+}
+
 // === impl Serving ===
 
 impl Serving<'_> {
@@ -166,6 +172,9 @@ impl Serving<'_> {
                     Ok(None) => return,
                     Err(error) => {
                         tracing::debug!(%error, fault = "client", "an HTTP/2 connection broke");
+                        if breaks_rules(&error) {
+                            self.turn_away(Problem::Http2Abuse, "http2_rules");
+                        }
                         return;
                     }
                 },

@@ -12,16 +12,12 @@ use crate::connection::Busy;
 use crate::record::{EndedBy, Recording};
 use crate::refusal::Fault;
 
-/// A relay that is ready to carry. It may go on for days, so it holds nothing else.
+/// A relay that is ready to carry. It may go on for days, so it holds nothing else. What it holds goes in this order.
 pub(crate) struct OpenRelay<C: Peer, T: Peer> {
-    /// Carries the bytes.
-    pub(crate) relay: Recorded<C, T>,
-    /// Its circuit knows it by this.
-    pub(crate) open: OpenRequest,
-    /// Its target knows it by this, if there are several.
-    pub(crate) hold: Option<Hold>,
-    /// Its connection counts as busy by this.
-    pub(crate) busy: Busy,
+    relay: Recorded<C, T>,
+    _open: OpenRequest,
+    _hold: Option<Hold>,
+    busy: Busy,
 }
 
 /// Carries bytes, and is recorded when that ends.
@@ -33,11 +29,24 @@ pub(crate) struct Recorded<C: Peer, T: Peer> {
 // === impl OpenRelay ===
 
 impl<C: Peer, T: Peer> OpenRelay<C, T> {
-    /// Carries bytes until both directions have ended, or the connection must.
-    pub(crate) async fn run(self) {
-        let Self { relay, open, hold, busy } = self;
-        busy.connection.unless_ended(relay).await;
-        drop((open, hold));
+    /// Its circuit knows `relay` by `open`, its target by `hold`, if there are several; its connection counts as busy by `busy`.
+    pub(crate) fn new(relay: Recorded<C, T>, open: OpenRequest, hold: Option<Hold>, busy: Busy) -> Self {
+        Self { relay, _open: open, _hold: hold, busy }
+    }
+}
+
+impl<C: Peer, T: Peer> Future for OpenRelay<C, T> {
+    type Output = ();
+
+    /// Carries bytes until both directions have ended, or the connection must. Written by hand: an `async fn` keeps a relay
+    /// once for each place that it moves through.
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        // Work first: bytes that are there already are carried even if a notice came with them.
+        match Pin::new(&mut this.relay).poll(context) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => this.busy.connection.poll_end(context),
+        }
     }
 }
 

@@ -25,5 +25,5 @@ pub(crate) fn relay(
     keep_alive(client.socket());
     let rules = RelayRules { idle, ..RelayRules::default() };
     let relay = Relay::new(client, target, early, rules, metrics).within(bandwidth);
-    OpenRelay { relay: Recorded::new(relay, recording), open, hold, busy }
+    OpenRelay::new(Recorded::new(relay, recording), open, hold, busy)
 }

@@ -44,6 +44,8 @@ pub(crate) enum Answer {
     Last(Vec<u8>),
     /// Switch to WebSocket and send every message back.
     WebSocketEcho,
+    /// Switch to whatever is asked for, and send every byte back.
+    Echo,
 }
 
 pub(crate) trait Handler: Send + Sync + 'static {
@@ -100,6 +102,7 @@ async fn serve<H: Handler>(mut stream: TcpStream, handler: Arc<H>) {
     let mut buffer = Vec::new();
     while let Some(request) = read_request(&mut stream, &mut buffer, handler.as_ref()).await {
         let key = request.header("sec-websocket-key").map(str::to_owned);
+        let protocol = request.header("upgrade").map(str::to_owned);
         match handler.handle(request).await {
             Answer::Bytes(bytes) => {
                 if stream.write_all(&bytes).await.is_err() {
@@ -112,6 +115,15 @@ async fn serve<H: Handler>(mut stream: TcpStream, handler: Arc<H>) {
             }
             Answer::WebSocketEcho => {
                 crate::websocket::echo(stream, key.unwrap_or_default(), buffer).await;
+                return;
+            }
+            Answer::Echo => {
+                let protocol = protocol.unwrap_or_default();
+                let head =
+                    format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n");
+                if stream.write_all(head.as_bytes()).await.is_ok() {
+                    crate::echo::echo(stream, buffer).await;
+                }
                 return;
             }
         }

@@ -18,6 +18,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
@@ -191,8 +192,8 @@ impl Http2Client {
     }
 
     /// Begins to speak on a connection that stands.
-    pub async fn over(socket: TcpStream) -> Self {
-        let (sender, connection) = h2::client::handshake(socket).await.expect("sends the preface");
+    pub async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
+        let (sender, connection) = h2::client::handshake(stream).await.expect("sends the preface");
         Self { sender, ended: tokio::spawn(connection) }
     }
 

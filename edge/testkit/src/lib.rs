@@ -5,6 +5,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`origin`] | an application that says back what it received, and echoes over WebSocket |
+//! | [`echo`] | a target of bytes that sends them back |
 //! | [`http2`] | the same over HTTP/2, and a client |
 //! | [`frames`] | a client of HTTP/2 that sends any frames |
 //! | [`client`], [`websocket`], [`raw`] | clients: HTTP, WebSocket, bytes as they are |
@@ -32,6 +33,7 @@ pub mod client;
 pub mod clock;
 pub mod coordinator;
 pub mod corpus;
+pub mod echo;
 pub mod etcd;
 pub mod frames;
 mod http;

@@ -5,6 +5,7 @@
 //! | set by [`Origin::answer`] | those bytes |
 //! | `/slow…` | as below, but only after [`Origin::release`] |
 //! | `/ws…` with an upgrade | a WebSocket that sends every message back |
+//! | `/echo…` with an upgrade | the protocol that is asked for, and every byte back |
 //! | anything else | JSON: `name`, `method`, `path`, `headers` (in order), `body` |
 
 use std::collections::HashMap;
@@ -106,6 +107,9 @@ impl Handler for State {
         }
         if path.starts_with("/ws") && request.header("upgrade").is_some() {
             return Answer::WebSocketEcho;
+        }
+        if path.starts_with("/echo") && request.header("upgrade").is_some() {
+            return Answer::Echo;
         }
         if path.starts_with("/slow") {
             self.slow.acquire().await.expect("never closed").forget();

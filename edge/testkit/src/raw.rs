@@ -1,9 +1,10 @@
 //! A client that sends any bytes and sees when the connection ends.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::http::find;
@@ -32,10 +33,10 @@ pub fn unread_bytes(local: SocketAddr, remote: SocketAddr) -> Option<usize> {
     usize::from_str_radix(row.get(4)?.split_once(':')?.1, 16).ok()
 }
 
-/// A plain connection.
+/// A connection: a plain socket, or a stream of the test's own.
 #[derive(Debug)]
-pub struct RawClient {
-    stream: TcpStream,
+pub struct RawClient<S = TcpStream> {
+    stream: S,
     buffer: Vec<u8>,
 }
 
@@ -60,10 +61,29 @@ impl RawClient {
     pub async fn connect_from(ip: IpAddr, address: SocketAddr) -> Self {
         Self { stream: connect_from(ip, address).await, buffer: Vec::new() }
     }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
+    /// Speaks on a stream that stands.
+    pub fn over(stream: S) -> Self {
+        Self { stream, buffer: Vec::new() }
+    }
 
     /// Sends bytes.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).await.expect("sends");
+        self.try_send(bytes).await.expect("sends");
+    }
+
+    /// Sends bytes to a peer that may have ended the connection.
+    ///
+    /// # Errors
+    /// If it has.
+    pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        let sending = async {
+            self.stream.write_all(bytes.as_ref()).await?;
+            self.stream.flush().await
+        };
+        tokio::time::timeout(PATIENCE, sending).await.expect("the peer reads in time")
     }
 
     /// Sends a request without content and reads the answer.
@@ -106,17 +126,31 @@ impl RawClient {
         Some(RawAnswer { status, head, body: String::new() })
     }
 
+    /// Reads exactly so many bytes.
+    ///
+    /// # Errors
+    /// If the connection ends before: `UnexpectedEof` if it ends in order.
+    pub async fn exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        while self.buffer.len() < count {
+            if self.read().await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(self.buffer.drain(..count).collect())
+    }
+
     /// Waits until the other side ends the connection; what it sends until then is thrown away.
     pub async fn wait_for_end(&mut self) {
         while self.read_more().await.is_some() {}
     }
 
     async fn read_more(&mut self) -> Option<()> {
+        self.read().await.ok().filter(|count| *count > 0).map(drop)
+    }
+
+    async fn read(&mut self) -> io::Result<usize> {
         let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.buffer));
-        match read.await.expect("the peer answers or closes in time") {
-            Ok(0) | Err(_) => None,
-            Ok(_) => Some(()),
-        }
+        read.await.expect("the peer answers or closes in time")
     }
 }
 

@@ -206,8 +206,8 @@ async fn trailers_end_at_the_edge_unless_client_and_engine_take_them() {
         client.send(&format!("GET / HTTP/1.1\r\nHost: lab.apps.test\r\n{asked}\r\n")).await;
         let mut target = peer.accept().await;
         target.head().await;
-        let answer =
-            "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\r\n";
+        let answer = "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 1\r\n\
+                      Set-Cookie: a=b\r\n\r\n";
         target.send(answer).await;
         let head = client.head().await;
         assert_eq!(field(&head, "trailer"), is_taken.then_some("X-Sum"), "{head}");
@@ -239,4 +239,24 @@ async fn a_client_that_stops_reading_is_cut_off() {
     let mut rest = Vec::new();
     let _ = within("the end", client.stream.read_to_end(&mut rest)).await;
     assert!(rest.len() < 64 * 1024 * 1024);
+}
+
+/// Many clients read nothing before they have sent everything.
+#[tokio::test]
+async fn an_answer_that_comes_early_reaches_a_client_that_sends_on() {
+    const LENGTH: usize = 8 * 1024 * 1024;
+    let peer = Peer::start().await;
+    let edge = edge_with(&peer).await;
+    let mut client = PeerConnection::connect(edge.address).await;
+    client.send(&format!("POST / HTTP/1.1\r\nHost: lab.apps.test\r\nContent-Length: {LENGTH}\r\n\r\n")).await;
+    client.send("first").await;
+    let mut target = peer.accept().await;
+    target.head().await;
+    target.send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno").await;
+    let draining = tokio::spawn(async move { target.until_end().await.len() });
+    let rest = vec![b'x'; LENGTH - "first".len()];
+    within("the content to be taken", client.stream.write_all(&rest)).await.expect("nobody resets it");
+    assert!(client.head().await.starts_with("HTTP/1.1 401 "));
+    assert_eq!(client.exactly(2).await, b"no");
+    draining.abort();
 }

@@ -15,17 +15,17 @@ use tokio::io::AsyncWriteExt as _;
 use crate::harness::{TestEdge, at, by_host, by_port};
 use crate::peer::{Peer, PeerConnection};
 
-const VERSION_1: &[u8] = b"PROXY TCP4 198.51.100.7 203.0.113.1 4711 443\r\n";
-const VERSION_2: &[u8] =
+pub(crate) const VERSION_1: &[u8] = b"PROXY TCP4 198.51.100.7 203.0.113.1 4711 443\r\n";
+pub(crate) const VERSION_2: &[u8] =
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x10\xc6\x33\x64\x07\xcb\x00\x71\x01\x12\x67\x01\xbb\x04\x00\x01\x00";
-const REFUSED: &str = "appproxy_edge_refusals_total{reason=\"proxy_protocol\"}";
+pub(crate) const REFUSED: &str = "appproxy_edge_refusals_total{reason=\"proxy_protocol\"}";
 
-fn introducing(config: &mut Config) {
+pub(crate) fn introducing(config: &mut Config) {
     config.proxy_protocol_from = vec!["127.0.0.2".parse().expect("valid")];
     config.trusted_proxies = vec!["198.51.100.7".parse().expect("valid")];
 }
 
-fn proxy() -> IpAddr {
+pub(crate) fn proxy() -> IpAddr {
     IpAddr::from([127, 0, 0, 2])
 }
 

@@ -16,6 +16,7 @@ mod checks;
 mod churn;
 mod clients;
 mod distrust;
+mod door;
 mod draining;
 mod egress;
 mod faults;

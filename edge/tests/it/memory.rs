@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use edge::Config;
 use entities::circuit::{Backend, Protocol};
 use testkit::http2::{Http2Client, Http2Origin, get};
 use testkit::origin::Origin;
@@ -17,12 +18,18 @@ use crate::peer::{Peer, PeerConnection};
 
 /// An edge with a ceiling of 1,000 bytes, and what it believes to take.
 pub(crate) async fn start() -> (TestEdge, Arc<AtomicU64>) {
+    start_with(|_| {}).await
+}
+
+/// The same, with settings changed.
+pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> (TestEdge, Arc<AtomicU64>) {
     let resident = Arc::new(AtomicU64::new(100));
     let read = Arc::clone(&resident);
     let edge = TestEdge::start_with(|config| {
         config.memory.ceiling_bytes = Some(1_000);
         config.memory.check_interval = Duration::from_millis(5);
         config.memory.resident = Arc::new(move || Some(read.load(Ordering::SeqCst)));
+        change(config);
     })
     .await;
     (edge, resident)

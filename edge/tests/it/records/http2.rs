@@ -203,6 +203,13 @@ async fn a_stream_that_is_turned_away_has_one_record() {
             let mut client = framed(from, &edge, "flood", &origin, 65_535).await;
             flood(&mut client).await;
         }),
+        case("what is no frame", &["http2 - - - - refused client 0/0 0"], async |from| {
+            let origin = Http2Origin::start("garbage").await;
+            let mut client = framed(from, &edge, "garbage", &origin, 65_535).await;
+            // SETTINGS on a stream (RFC 9113 §6.5).
+            client.send(&frame(kind::SETTINGS, 0, 1, &[])).await;
+            assert_eq!(client.wait_for_goaway().await, Some(1), "PROTOCOL_ERROR");
+        }),
         case(
             "a flood beside a stream",
             &["http2 - - - - refused client 0/0 0", "http2 GET /hold - beside client client 0/0 0"],
