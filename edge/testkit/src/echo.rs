@@ -7,6 +7,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use crate::target::target;
+
 /// A running target; it and its connections end when it is dropped.
 #[derive(Debug)]
 pub struct Echo {
@@ -32,7 +34,7 @@ impl Echo {
 
     /// The target as a circuit says it.
     pub fn target(&self) -> Target {
-        crate::origin::target("127.0.0.1", self.address.port())
+        target("127.0.0.1", self.address.port())
     }
 }
 

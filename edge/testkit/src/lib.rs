@@ -46,5 +46,6 @@ pub mod postgres;
 pub mod raw;
 pub mod registry;
 pub mod registry_contract;
+mod target;
 pub mod wait;
 pub mod websocket;

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 
 pub use crate::http::Request;
 use crate::http::{Answer, Handler, Server, answer};
+pub use crate::target::target;
 
 /// A running origin; it ends when it is dropped.
 #[derive(Debug)]
@@ -86,11 +87,6 @@ impl Origin {
     pub fn answer(&self, path: &str, bytes: &[u8]) {
         self.state.answers.lock().expect("no test thread panics with it").insert(path.to_owned(), bytes.to_owned());
     }
-}
-
-/// A target as a circuit says it.
-pub fn target(host: &str, port: u16) -> Target {
-    Target { host: host.parse().expect("a host"), port: port.try_into().expect("not 0"), weight: 1 }
 }
 
 impl Handler for State {
