@@ -3,14 +3,9 @@
 //! Invariant: an accept loop that is closed has given its socket back to the operating system when closing returns.
 
 mod accept;
-mod caps;
 mod connections;
 mod door;
-mod introduce;
 mod ports;
-mod protocol;
-mod secure;
-mod shed;
 mod socket;
 mod traffic;
 

@@ -12,8 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::connections::Connections;
-use super::door::{Accepted, Door};
-use super::protocol::PortKind;
+use super::door::{Accepted, Door, PortKind};
 use crate::connection::{Entrance, Notice};
 use crate::descriptors;
 use crate::refusal::Fault;

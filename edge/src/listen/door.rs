@@ -4,23 +4,30 @@
 //! Invariant: every connection of every kind of port takes all steps in this order, and whatever ends on the way has one
 //! record.
 
+mod caps;
+mod introduce;
+mod protocol;
+mod secure;
+mod shed;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use entities::range::AddressRange;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::caps::{Caps, ConnectionPermit};
 use super::connections::{Connections, Member};
-use super::introduce::{Introduced, Introductions};
-use super::protocol::{self, PortKind};
-use super::secure::Securing;
-use super::shed::Shedding;
-use crate::connection::Entrance;
+use crate::connection::{Entrance, EntrancePort, Secure};
 use crate::record::Spoken;
 use crate::refusal::Refused;
 use crate::serve::{Admitted, Protocol, Server};
 use crate::socket::reset;
+use caps::{Caps, ConnectionPermit};
+use introduce::{Introduced, Introductions};
+pub(super) use protocol::PortKind;
+use secure::Securing;
+use shed::Shedding;
 
 /// A connection that was accepted.
 pub(super) struct Accepted {
@@ -36,16 +43,37 @@ type Memberships = ([Member; 2], Option<ConnectionPermit>);
 /// The door of an edge.
 pub(super) struct Door {
     /// The connections of the edge.
-    pub(super) all: Arc<Connections>,
-    pub(super) shedding: Shedding,
-    pub(super) caps: Arc<Caps>,
-    pub(super) securing: Securing,
-    pub(super) server: Arc<Server>,
+    all: Arc<Connections>,
+    shedding: Shedding,
+    caps: Arc<Caps>,
+    securing: Securing,
+    server: Arc<Server>,
 }
 
 // === impl Door ===
 
 impl Door {
+    /// Leads to `server`; the connections of all ports are in `all`, and those of clients in `uncounted` are under no cap.
+    pub(super) fn new(
+        all: Arc<Connections>,
+        server: Arc<Server>,
+        uncounted: Vec<AddressRange>,
+        secure: Option<Arc<dyn Secure>>,
+    ) -> Self {
+        Self {
+            all,
+            shedding: Shedding(Arc::clone(&server.shared.memory)),
+            caps: Arc::new(Caps::new(server.shared.limits.max_connections_per_client, uncounted)),
+            securing: Securing(secure),
+            server,
+        }
+    }
+
+    /// How connections come in at `port`.
+    pub(super) fn entrance(&self, port: EntrancePort) -> Entrance {
+        Entrance { port, is_secure: self.securing.is_on() }
+    }
+
     /// Takes a connection in that has come to a port whose connections are `own`. It is in the sets when this returns.
     pub(super) fn take_in(
         self: &Arc<Self>,

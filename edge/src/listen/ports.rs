@@ -12,10 +12,9 @@ use entities::ids::Port;
 use entities::worker::RefusalCode;
 
 use super::accept::AcceptLoop;
-use super::door::Door;
-use super::protocol::PortKind;
+use super::door::{Door, PortKind};
 use super::socket;
-use crate::connection::{Entrance, EntrancePort, Notice};
+use crate::connection::{EntrancePort, Notice};
 use crate::egress::OwnPorts;
 use crate::sync;
 
@@ -50,7 +49,7 @@ impl DynamicPorts {
 
     fn accept_at(&self, address: SocketAddr, port: Port, backend: Backend) -> io::Result<AcceptLoop> {
         let listener = socket::listen(address)?;
-        let entrance = Entrance { port: EntrancePort::Circuit(port), is_secure: self.door.securing.is_on() };
+        let entrance = self.door.entrance(EntrancePort::Circuit(port));
         AcceptLoop::start(listener, Arc::clone(&self.door), entrance, PortKind::of(backend))
     }
 }

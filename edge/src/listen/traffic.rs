@@ -10,14 +10,10 @@ use std::time::Duration;
 use entities::range::AddressRange;
 
 use super::accept::AcceptLoop;
-use super::caps::Caps;
 use super::connections::{ConnectionMetrics, Connections};
-use super::door::Door;
+use super::door::{Door, PortKind};
 use super::ports::DynamicPorts;
-use super::protocol::PortKind;
-use super::secure::Securing;
-use super::shed::Shedding;
-use crate::connection::{Entrance, EntrancePort, Notice, Secure};
+use crate::connection::{EntrancePort, Notice, Secure};
 use crate::egress::OwnPorts;
 use crate::serve::Server;
 
@@ -58,15 +54,8 @@ impl TrafficPort {
     pub(crate) fn open(listening: Listening, server: Arc<Server>) -> io::Result<(Self, DynamicPorts)> {
         let Listening { traffic, port_address, own_ports, uncounted_clients, secure, metrics } = listening;
         let all = Arc::new(Connections::new(metrics));
-        let securing = Securing(secure);
-        let entrance = Entrance { port: EntrancePort::Traffic, is_secure: securing.is_on() };
-        let door = Arc::new(Door {
-            all: Arc::clone(&all),
-            shedding: Shedding(Arc::clone(&server.shared.memory)),
-            caps: Arc::new(Caps::new(server.shared.limits.max_connections_per_client, uncounted_clients)),
-            securing,
-            server,
-        });
+        let door = Arc::new(Door::new(Arc::clone(&all), server, uncounted_clients, secure));
+        let entrance = door.entrance(EntrancePort::Traffic);
         traffic.set_nonblocking(true)?;
         tracing::info!(address = %traffic.local_addr()?, "traffic port listens");
         let accept = AcceptLoop::start(traffic, Arc::clone(&door), entrance, PortKind::Http)?;

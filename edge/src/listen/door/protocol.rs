@@ -23,7 +23,7 @@ const FIRST_BYTES_TIME: Duration = Duration::from_secs(10);
 
 /// What a port carries; it is known when the port is opened, because a circuit keeps its backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PortKind {
+pub(in crate::listen) enum PortKind {
     /// HTTP, of whichever version.
     Http,
     /// Bytes that nobody looks into.
@@ -40,7 +40,7 @@ pub(super) struct Spoken {
 
 impl PortKind {
     /// What the port of a circuit with this backend carries.
-    pub(super) fn of(backend: Backend) -> Self {
+    pub(in crate::listen) fn of(backend: Backend) -> Self {
         match backend {
             Backend::Http | Backend::H2 => Self::Http,
             Backend::Tcp => Self::Bytes,

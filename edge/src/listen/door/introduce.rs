@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 
-use super::connections::{Connections, Member};
 use crate::client::proxy_header::Introduction;
 use crate::client::{Ends, IntroductionError, Peers, introduced};
 use crate::connection::{Connection, Entrance};
+use crate::listen::connections::{Connections, Member};
 use crate::refusal::Refused;
 use crate::reply::Problem;
 
