@@ -22,7 +22,6 @@ use std::sync::Arc;
 use bytes::{Buf as _, BytesMut};
 use entities::circuit::Backend;
 use http::header::CONTENT_TYPE;
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -36,6 +35,7 @@ use crate::record::{EndedBy, RedactedPath};
 use crate::refusal::{Fault, Refused};
 use crate::reply::{Problem, Reply, is_grpc};
 use crate::shared::Shared;
+use crate::socket::{linger, send};
 use crate::tcp::{ReachedTarget, reach};
 use crate::words::Words as _;
 use broken::Broken;
@@ -314,14 +314,9 @@ async fn answer(
     }
 }
 
-async fn send(client: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
-    client.write_all(bytes).await?;
-    client.flush().await
-}
-
 /// Ends a connection whose client may still be sending: a reset would take away what it has not read yet.
 async fn finish(client: &mut ClientStream) -> Next {
     // Boxed: most connections are ended by their clients.
-    Box::pin(crate::socket::linger(client)).await;
+    Box::pin(linger(client)).await;
     Next::End
 }

@@ -12,7 +12,7 @@
 //! | `serve` | what a connection speaks: HTTP/1 between its requests, HTTP/2, bytes |
 //! | `exchange` | plain requests of HTTP/1, carried by the edge itself: heads and framing both ways, idle target connections |
 //! | `proxy` | everything else of HTTP, in the phases of pingora: choose, edit, judge the answer |
-//! | `decide` | what becomes of a request, whoever carries it: identify, find, admit, open |
+//! | `decide` | what becomes of a request, for both engines: identify, find, admit, open |
 //! | `tunnel`, `tcp` | upgraded connections and byte streams, and the relay that carries both |
 //! | `shared` | what everything that serves clients shares |
 //! | `sync`, `snapshot` | follow the registry and write the table; what is served, on disk |

@@ -6,6 +6,15 @@ use std::time::Duration;
 
 use entities::circuit::{Backend, Timeouts};
 
+/// How long content that its target did not want may still come, before the connection ends instead.
+pub(crate) const DRAIN_TIME: Duration = Duration::from_secs(30);
+
+/// How long content may come at any pace where its silence is not limited.
+pub(crate) const CONTENT_GRACE: Duration = Duration::from_secs(60);
+
+/// How long a write to a client may wait before that client counts as one that has stopped reading.
+pub(crate) const STALL_TIME: Duration = Duration::from_secs(5);
+
 /// Time limits of one circuit, or of the edge for circuits that say nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeLimits {

@@ -41,6 +41,12 @@ const LINGER_TIME: Duration = Duration::from_secs(2);
 /// How much it may send meanwhile, a few windows of a slow line.
 const LINGER_BYTES: usize = 256 * 1024;
 
+/// Writes all of `bytes`, and whatever a secured stream still holds of it.
+pub(crate) async fn send(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
+}
+
 /// Ends our direction, and waits for the client to end its own.
 pub(crate) async fn linger(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
     let lingering = async {

@@ -15,7 +15,7 @@ use crate::reply::wants_html;
 const QUERY: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 
-/// Where to send whoever made `request`, if the circuit says so: its page with `circuit`, its `key`, and `redirect`, the path
+/// Where to send the client of `request`, if the circuit says so: its page with `circuit`, its `key`, and `redirect`, the path
 /// that was asked for, in its query.
 pub(crate) fn login_location(key: &CircuitKey, rules: &Rules, request: &impl RequestView) -> Option<HeaderValue> {
     let url = rules.login_url.as_deref().filter(|_| is_opened_by_a_person(request))?;

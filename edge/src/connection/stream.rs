@@ -1,6 +1,6 @@
 //! A client's stream: a plain socket, or what secures one.
 //!
-//! Invariant: whoever needs the socket itself (to splice, to reset) asks for it and does without where there is none.
+//! Invariant: code that needs the socket itself (to splice, to reset) asks for it, and does without where there is none.
 
 use std::fmt;
 use std::io::{self, IoSlice};

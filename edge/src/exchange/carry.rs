@@ -9,7 +9,6 @@ mod upload;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
@@ -24,6 +23,7 @@ use crate::circuit::LiveCircuit;
 use crate::connection::ClientStream;
 use crate::decide::RequestContext;
 use crate::guard::{MAX_HEAD_BYTES, Pace};
+use crate::limits::STALL_TIME;
 use crate::shared::Shared;
 
 /// What is read at once.
@@ -34,15 +34,6 @@ const MAX_RESENT_BYTES: usize = 64 * 1024;
 
 /// What a client may send behind a request that is not answered yet.
 const MAX_EARLY_BYTES: usize = MAX_HEAD_BYTES;
-
-/// How long a write to a client may wait before that client counts as one that has stopped reading.
-const STALL_TIME: Duration = Duration::from_secs(5);
-
-/// How long content that its target did not want may still come, before the connection ends instead.
-const DRAIN_TIME: Duration = Duration::from_secs(30);
-
-/// How long content may come at any pace where its silence is not limited.
-const DEFAULT_GRACE: Duration = Duration::from_secs(60);
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into_boxed_slice());

@@ -75,7 +75,7 @@ impl Acceptor {
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
-                // An error means that whoever could stop the loop has gone.
+                // An error means that the owner of the loop, who could stop it, has gone.
                 _ = stopped.wait_for(|must_stop| *must_stop) => return,
             };
             match accepted {

@@ -3,7 +3,7 @@
 //! Invariant: a client learns the kind of fault and nothing about the target; the log has both.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::Reason;
@@ -15,13 +15,11 @@ use super::{EdgeProxy, reply};
 use crate::balance::TargetFault;
 use crate::decide::RequestContext;
 use crate::guard::Pace;
+use crate::limits::CONTENT_GRACE;
 use crate::record::EndedBy;
 use crate::refusal::{Fault, Refused};
 use crate::reply::Problem;
 use crate::words::Words as _;
-
-/// How long content may come at any pace where its silence is not limited.
-const DEFAULT_GRACE: Duration = Duration::from_secs(60);
 
 // === impl EdgeProxy ===
 
@@ -85,7 +83,7 @@ impl EdgeProxy {
         }
         let Some(bytes) = body.map(Bytes::len) else { return Ok(()) };
         let now = Instant::now();
-        let grace = limits.body.unwrap_or(DEFAULT_GRACE);
+        let grace = limits.body.unwrap_or(CONTENT_GRACE);
         if context.pace.get_or_insert_with(|| Pace::begin(now)).note(bytes, now, grace, least) {
             return Err(Error::explain(ErrorType::ReadTimedout, "content that trickles").into_down());
         }

@@ -27,13 +27,11 @@ use crate::decide::{Arrived, Exit};
 use crate::exchange::{Kept, Line, Next};
 use crate::guard::{Judged, Rule, judge_http1, judge_start};
 use crate::head::{HeadError, Message, read_head, read_some};
+use crate::limits::DRAIN_TIME;
 use crate::record::{EndedBy, Records, Spoken};
 use crate::refusal::{Fault, Refused};
 use crate::reply::Problem;
 use crate::tunnel::Switched;
-
-/// How long content that its target did not want may still come, before the connection ends instead.
-const DRAIN_TIME: Duration = Duration::from_secs(30);
 
 /// A connection that has become a tunnel.
 pub(super) struct Upgraded {

@@ -31,11 +31,12 @@ use super::{Admitted, Server};
 use crate::connection::{ClientStream, Connection, Notice};
 use crate::decide::{Arrived, ArrivedStream};
 use crate::guard::{Rule, judge_http2};
+use crate::limits::STALL_TIME;
 use crate::record::Spoken;
 use crate::refusal::Refused;
 use crate::reply::Problem;
 use crate::socket::linger;
-use limits::{GOODBYE_TIME, HANDSHAKE_TIME, MAX_REFUSED_STREAMS, MAX_TASKS, MAX_TINY_TASKS, STALL_TIME, options};
+use limits::{GOODBYE_TIME, HANDSHAKE_TIME, MAX_REFUSED_STREAMS, MAX_TASKS, MAX_TINY_TASKS, options};
 use metered::{Gauge, Metered};
 
 /// A connection while it is served.

@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use crate::connection::Connection;
 use crate::record::{Records, Spoken};
 use crate::refusal::Refused;
 use crate::reply::{WRITE_TIME, wants_html};
-use crate::socket::linger;
+use crate::socket::{linger, send};
 
 /// Says what is wrong, in the form that `head`, or what there is of it, asks for, and ends the connection.
 pub(super) async fn answer(
@@ -34,11 +34,6 @@ pub(super) async fn answer(
     if matches!(timeout(WRITE_TIME, send(&mut stream, &bytes)).await, Ok(Ok(()))) {
         linger(&mut stream).await;
     }
-}
-
-async fn send(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
-    stream.write_all(bytes).await?;
-    stream.flush().await
 }
 
 /// Whether these bytes, which may be no head at all, look like a browser's.

@@ -7,14 +7,12 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
-/// How long a write may wait before its client counts as one that has stopped reading.
-pub(super) const STALL_TIME: Duration = Duration::from_secs(5);
+use crate::limits::STALL_TIME;
 
 /// The stream.
 pub(super) struct StallGuard<S> {

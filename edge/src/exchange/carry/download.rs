@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::time::Instant;
 
-use super::{Answer, Carrier, DRAIN_TIME, Finished, SCRATCH, Sides};
+use super::{Answer, Carrier, Finished, SCRATCH, Sides};
 use crate::circuit::LiveCircuit;
 use crate::connection::ClientStream;
 use crate::exchange::answer::{AnswerHead, BadAnswer};
@@ -19,6 +19,7 @@ use crate::exchange::request::room;
 use crate::exchange::{must_close, trailers};
 use crate::guard::MAX_HEAD_BYTES;
 use crate::head::end_of_head;
+use crate::limits::DRAIN_TIME;
 
 impl Carrier<'_> {
     /// From the target to the client.
@@ -120,7 +121,7 @@ impl Carrier<'_> {
         } else {
             sides.context.note_answer();
         }
-        // An answer to a request that is not whole yet ends the connection: nobody knows how much is still to come.
+        // An answer to a request that is not whole yet ends the connection: how much is still to come is not known.
         let may_keep = self.may_keep && self.upload.is_done() && !must_close(sides.context, sides.shared);
         let to_client = head.to_client(self.asked, may_keep);
         if self.to_client.is_empty() {

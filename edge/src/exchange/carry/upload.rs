@@ -11,9 +11,10 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::{Carrier, DEFAULT_GRACE, MAX_EARLY_BYTES, MAX_RESENT_BYTES, SCRATCH, Sides};
+use super::{Carrier, MAX_EARLY_BYTES, MAX_RESENT_BYTES, SCRATCH, Sides};
 use crate::exchange::broken::Broken;
 use crate::guard::Pace;
+use crate::limits::CONTENT_GRACE;
 
 impl Carrier<'_> {
     /// From the client to the target.
@@ -77,7 +78,7 @@ impl Carrier<'_> {
         sides.context.recording.bytes_to_target += count as u64;
         if self.answer.is_none() && sides.shared.limits.body_bytes_per_s > 0 {
             let now = std::time::Instant::now();
-            let grace = sides.shared.limits.body.unwrap_or(DEFAULT_GRACE);
+            let grace = sides.shared.limits.body.unwrap_or(CONTENT_GRACE);
             let pace = self.pace.get_or_insert_with(|| Pace::begin(now));
             if pace.note(count, now, grace, sides.shared.limits.body_bytes_per_s) {
                 return Err(Broken::ContentTimeout);

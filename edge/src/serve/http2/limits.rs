@@ -13,10 +13,6 @@ pub(super) const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// How long a client may take to answer `GOAWAY` when no stream is open: one round trip of a slow one.
 pub(super) const GOODBYE_TIME: Duration = Duration::from_secs(1);
 
-/// How long an answer may wait for its client before it counts as one that nobody takes: a few round trips of a slow line.
-/// The write time limit ends it, a trickle of room included.
-pub(super) const STALL_TIME: Duration = crate::serve::stall_guard::STALL_TIME;
-
 /// Streams that are open at a time (RFC 9113 §5.1.2 recommends at least 100).
 const MAX_STREAMS: u32 = 100;
 
