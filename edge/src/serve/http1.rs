@@ -84,7 +84,12 @@ pub(super) async fn serve(
             let line = Line { client, read: &mut head, kept: &mut kept, is_last };
             // Boxed: what a request needs must not make the future of every connection larger.
             match Box::pin(engine.serve(line, read.length, arrived)).await {
-                Next::Request => continue,
+                Next::Request => {
+                    if head.is_empty() {
+                        head = BytesMut::new();
+                    }
+                    continue;
+                }
                 Next::End => return None,
                 Next::Elsewhere(back) => arrived = *back,
             }
