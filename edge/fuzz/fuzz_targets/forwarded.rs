@@ -1,8 +1,8 @@
 //! Fields in which trusted proxies name the client. The first line of an input is what a client might have written in
 //! front of them, each other line is a field.
 //!
-//! Invariant: the answer is the peer or an address that stands in the fields, and what stands to the left of it changes
-//! nothing.
+//! Invariant: the answer is the peer or an address that stands in the fields; what stands to the left of it changes nothing,
+//! nor does any field but those of `ORIGIN_FIELDS`.
 
 #![no_main]
 
@@ -13,7 +13,7 @@ use entities::host::split_host_header;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 
-use edge::client::forwarded::{Ambiguous, Origin, origin};
+use edge::client::forwarded::{Ambiguous, ORIGIN_FIELDS, Origin, origin};
 
 /// The file itself: with the crate, pingora and OpenSSL would have to be built with instrumentation.
 #[path = "../../src"]
@@ -39,6 +39,13 @@ fuzz_target!(|bytes: &[u8]| {
             fields.append(name, value);
         }
     }
+    let mut asked = HeaderMap::new();
+    for name in ORIGIN_FIELDS {
+        for value in fields.get_all(&name) {
+            asked.append(&name, value.clone());
+        }
+    }
+    assert_eq!(judge(&asked), judge(&fields), "another field than those that are said to matter: {fields:?}");
     let Ok(found) = judge(&fields) else { return };
     assert!(found.ip == PEER || stands_in(&fields, found.ip), "{found:?}: {fields:?}");
     assert_eq!(found.ip, found.ip.to_canonical());
