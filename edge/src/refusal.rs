@@ -1,7 +1,7 @@
 //! What the edge says no to: one type, built in one way.
 //!
 //! Invariant: what a client is told decides what is counted and whose fault it was; nobody pairs these by hand. A refusal
-//! is counted, logged and answered by whoever ends its [`Record`](crate::record::Record), never here.
+//! is counted, logged and answered by the code that ends its [`Record`](crate::record::Record), never here.
 
 use std::borrow::Cow;
 

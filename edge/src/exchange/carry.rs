@@ -173,18 +173,15 @@ impl<'a> Carrier<'a> {
 
     /// Carries what can be carried now.
     pub(super) fn poll(&mut self, sides: &mut Sides<'_>, context: &mut Context<'_>) -> Poll<Result<Finished, Broken>> {
-        let carried = self.carry_up(sides, context);
         if self.drains_until.is_none() {
-            carried?;
-        } else if carried.is_err() {
+            self.carry_up(sides, context)?;
+            if let Poll::Ready(finished) = self.carry_down(sides, context)? {
+                return Poll::Ready(Ok(finished));
+            }
+        }
+        // The answer may have ended just now: what is still to come of the content is thrown away.
+        if self.drains_until.is_some() && (self.carry_up(sides, context).is_err() || self.upload.is_done()) {
             return Poll::Ready(Ok(Finished { keeps: false, target_keeps: false }));
-        }
-        let is_first = self.drains_until.is_none();
-        if let Poll::Ready(finished) = self.carry_down(sides, context)? {
-            return Poll::Ready(Ok(finished));
-        }
-        if is_first && self.drains_until.is_some() {
-            return self.poll(sides, context);
         }
         // An answer that has begun may have made the client's silence unimportant, or taken bytes that were waited for.
         self.poll_limits(sides, context)

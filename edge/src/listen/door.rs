@@ -122,7 +122,7 @@ impl Door {
             return None;
         }
         let permit = self.caps.pass(&connection.client, entrance);
-        // Whoever is turned away is told so in its own protocol, which is known behind the next two steps; if too many are
+        // A client that is turned away is told so in its own protocol, which is known behind the next two steps; if too many are
         // told already, it hears nothing.
         let answering = permit.as_ref().err().map(|_| self.server.may_answer());
         let (permit, refused): (_, Option<Refused>) = match permit {

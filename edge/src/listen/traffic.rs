@@ -27,7 +27,7 @@ pub(crate) struct Listening {
     pub(crate) traffic: TcpListener,
     /// Where dynamic ports bind.
     pub(crate) port_address: IpAddr,
-    /// The ports of circuits, for whoever must not connect to them.
+    /// The ports of circuits, for code that must not connect to them.
     pub(crate) own_ports: Arc<OwnPorts>,
     /// Whose connections are not counted as those of one client.
     pub(crate) uncounted_clients: Vec<AddressRange>,

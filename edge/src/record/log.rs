@@ -1,7 +1,7 @@
 //! The sink that writes the log: a line for each refusal that somebody may want to see, and one for each record at level
 //! debug.
 //!
-//! Invariant: whoever provokes refusals cannot fill a disk: as many lines a second for each reason as
+//! Invariant: a client that provokes refusals cannot fill a disk: as many lines a second for each reason as
 //! [`program::sample`] grants, the next one with the number of those left out.
 
 use program::sample::Samples;

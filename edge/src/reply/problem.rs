@@ -311,7 +311,7 @@ impl Problem {
             }
             _ => None,
         };
-        // Whoever breaks rules may go on in a way that would be read as a request.
+        // A client that breaks rules may go on in a way that would be read as a request.
         let must_close = matches!(
             self,
             Self::BadRequest

@@ -33,7 +33,7 @@ impl Carrier<'_> {
                 return Ok(Poll::Pending);
             }
             let has_ended = self.answer.as_ref().is_some_and(|answer| answer.has_ended);
-            if has_ended && self.drains() {
+            if has_ended && self.begins_to_drain() {
                 return Ok(Poll::Pending);
             }
             if let Some(answer) = self.answer.as_ref().filter(|answer| answer.has_ended) {
@@ -168,13 +168,13 @@ impl Carrier<'_> {
 
     /// Whether the client is still sending content that nobody wants: it reads the answer when it has sent everything, or never
     /// if its connection ends before.
-    fn drains(&mut self) -> bool {
+    fn begins_to_drain(&mut self) -> bool {
         if self.upload.is_done() || !self.has_content {
             return false;
         }
         self.is_upload_broken = true;
-        let until = *self.drains_until.get_or_insert_with(|| Instant::now() + DRAIN_TIME);
-        Instant::now() < until
+        self.drains_until = Some(Instant::now() + DRAIN_TIME);
+        true
     }
 
     /// Gives the client what there is for it.

@@ -1,6 +1,6 @@
 //! The first step of the door: finds out whose a connection is (PROXY protocol), before anything else is done with it.
 //!
-//! Invariant: while a connection waits for its introduction it is in the sets of its port and of the edge, so that whoever
+//! Invariant: while a connection waits for its introduction it is in the sets of its port and of the edge, so that code that
 //! ends those does not wait for it.
 
 use std::net::IpAddr;
